@@ -43,7 +43,9 @@ impl std::fmt::Debug for U128 {
 
 /// An Ethernet address, or its mask.
 #[repr(transparent)]
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct EthAddr(pub [u8; 6]);
 
 impl EthAddr {
