@@ -2,3 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod error;
+mod version;
+
+pub use error::OfError;
+pub use version::Version;
