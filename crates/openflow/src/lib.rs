@@ -3,7 +3,12 @@
 
 pub mod action;
 pub mod error;
+mod port_no;
+mod protocol;
 mod version;
+pub mod wire;
 
 pub use error::OfError;
+pub use port_no::PortNo;
+pub use protocol::{Protocol, Protocols};
 pub use version::Version;
