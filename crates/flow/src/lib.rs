@@ -5,6 +5,22 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
+pub mod field;
+mod field_table;
+#[cfg(test)]
+mod field_tests;
 pub mod key;
+pub mod port;
+mod prereq;
+mod subfield;
+pub mod tlv;
+mod value;
 
+pub use access::DL_VLAN_NONE;
+pub use field::{Field, FieldInfo, Fixed, Format, Maskable, OxmId, Prereq, Protocols, ofp, oxm_class};
 pub use key::*;
+pub use prereq::{ct_state, eth_type, ip_proto};
+pub use subfield::{Subfield, SubfieldError};
+pub use tlv::{TlvError, TlvSlot, TlvTable};
+pub use value::{VALUE_MAX, Value};
