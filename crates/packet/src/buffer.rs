@@ -1,6 +1,6 @@
 //! A packet and the memory it lies in.
 
-use crate::offload::Offload;
+use crate::offload::{Checksum, Offload};
 
 /// Bytes kept free in front of a received frame, for encapsulation.
 pub const HEADROOM: usize = 128;
@@ -147,7 +147,7 @@ impl Packet {
     }
 
     /// Makes room for `n` bytes in front of the data (their content is unspecified) and returns the new
-    /// data. Header offsets are moved along. Reallocates when the headroom does not suffice.
+    /// data. Header and checksum offsets are moved along. Reallocates when the headroom does not suffice.
     pub fn push_front(&mut self, n: usize) -> &mut [u8] {
         if self.headroom() < n {
             self.reallocate(n + HEADROOM, self.tailroom());
@@ -192,6 +192,13 @@ impl Packet {
                 *ofs = u16::try_from(i32::from(*ofs) + by).unwrap_or(NO_OFFSET);
             }
         }
+        if let Checksum::Partial { start, .. } = &mut self.offload.checksum {
+            match u16::try_from(i32::from(*start) + by) {
+                Ok(s) => *start = s,
+                // What was to be summed is gone, at least in part.
+                Err(_) => self.offload.checksum = Checksum::Unknown,
+            }
+        }
     }
 }
 
@@ -224,11 +231,14 @@ mod tests {
     fn push_and_pull_keep_data_and_offsets() {
         let mut p = Packet::from_slice(&[1, 2, 3, 4]);
         p.l3_ofs = 2;
+        p.offload.checksum = Checksum::Partial { start: 2, offset: 0 };
         p.push_front(HEADROOM + 4)[0] = 9;
         assert_eq!((p.len(), p.l3_ofs), (HEADROOM + 8, HEADROOM as u16 + 6));
         p.pull_front(HEADROOM + 4);
         assert_eq!((p.data(), p.l3_ofs), (&[1, 2, 3, 4][..], 2));
+        assert_eq!(p.offload.checksum, Checksum::Partial { start: 2, offset: 0 });
         p.pull_front(3);
+        assert_eq!(p.offload.checksum, Checksum::Unknown);
         assert_eq!((p.data(), p.l3_ofs), (&[4][..], NO_OFFSET));
         assert_eq!(p.push_back(2), &[0, 0]);
     }

@@ -3,10 +3,19 @@
 #![forbid(unsafe_code)]
 
 pub mod buffer;
+pub mod checksum;
+mod cursor;
+#[cfg(test)]
+#[path = "../tests/common/frames.rs"]
+mod frames;
 pub mod offload;
+pub mod parse;
+pub mod pcap;
+pub mod proto;
 
 pub use buffer::{HEADROOM, NO_OFFSET, Packet};
 pub use offload::{Checksum, Gso, GsoKind, Offload};
+pub use parse::{CtMeta, CtTuple, Meta, extract};
 
 /// Packets that travel together through the datapath.
 pub const BATCH_LEN: usize = 32;
