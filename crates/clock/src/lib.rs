@@ -5,6 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+mod warp;
+
+pub use warp::{InvalidWarp, Warp};
+
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -19,8 +23,7 @@ pub struct Clock {
 #[derive(Debug)]
 struct Inner {
     start: Instant,
-    start_wall_ms: i64,
-    /// Milliseconds warped forward so far, and the moment of the stop if stopped.
+    /// Time warped forward so far, and the moment of the stop if stopped.
     state: Mutex<State>,
     moved: watch::Sender<u64>,
 }
@@ -39,11 +42,9 @@ impl Default for Clock {
 
 impl Clock {
     pub fn new() -> Self {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Clock {
             inner: Arc::new(Inner {
                 start: Instant::now(),
-                start_wall_ms: wall.as_millis() as i64,
                 state: Mutex::default(),
                 moved: watch::channel(0).0,
             }),
@@ -61,15 +62,20 @@ impl Clock {
         self.now().as_millis() as u64
     }
 
-    /// Wall-clock time in milliseconds since the epoch, moved along with warps.
+    /// Wall-clock time in milliseconds since the epoch, negative before it. As in Open vSwitch, `time/stop` and
+    /// `time/warp` leave it alone: it is for people (log lines, the database), never for timers.
     pub fn wall_ms(&self) -> i64 {
-        self.inner.start_wall_ms + self.now().as_millis() as i64
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => since.as_millis() as i64,
+            Err(before) => -(before.duration().as_millis() as i64),
+        }
     }
 
     /// Stops the clock. It stays stopped.
     pub fn stop(&self) {
         let elapsed = self.inner.start.elapsed();
         self.inner.state.lock().stopped_at.get_or_insert(elapsed);
+        self.inner.moved.send_modify(|n| *n += 1);
     }
 
     pub fn is_stopped(&self) -> bool {
@@ -98,6 +104,11 @@ impl Clock {
             }
         }
     }
+
+    /// Waits until the clock is stopped or warped the next time.
+    pub async fn moved(&self) {
+        let _ = self.inner.moved.subscribe().changed().await;
+    }
 }
 
 #[cfg(test)]
@@ -113,5 +124,29 @@ mod tests {
         assert_eq!(c.now(), t);
         c.warp(Duration::from_secs(5));
         assert_eq!(c.now(), t + Duration::from_secs(5));
+    }
+
+    #[tokio::test]
+    async fn sleepers_notice_a_stop() {
+        let c = Clock::new();
+        let deadline = c.now_ms() + 60;
+        let sleeper = tokio::spawn({
+            let c = c.clone();
+            async move { c.sleep_until_ms(deadline).await }
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        c.stop();
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        assert!(!sleeper.is_finished(), "time stands still");
+        c.warp(Duration::from_secs(1));
+        sleeper.await.unwrap();
+    }
+
+    #[test]
+    fn wall_time_is_not_warped() {
+        let c = Clock::new();
+        let before = c.wall_ms();
+        c.warp(Duration::from_secs(100_000));
+        assert!((0..60_000).contains(&(c.wall_ms() - before)));
     }
 }
