@@ -3,12 +3,21 @@
 
 pub mod action;
 pub mod error;
+pub mod form;
+pub mod header;
+#[cfg(test)]
+mod hex;
+pub mod msg;
+pub mod multipart;
 mod port_no;
+pub mod property;
 mod protocol;
 mod version;
 pub mod wire;
 
 pub use error::OfError;
+pub use form::{Form, Incoming, MsgType, identify};
+pub use header::{Frame, Header, frame};
 pub use port_no::PortNo;
 pub use protocol::{Protocol, Protocols};
 pub use version::Version;
