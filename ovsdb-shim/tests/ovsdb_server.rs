@@ -296,6 +296,8 @@ async fn lock_contention() {
     let iface = row(&snapshot, "Interface", "br0").uuid;
     let mut second = Client::of(&server);
     second.lock(LockState::Contended).await;
+    // Contended or not, everyone sees the rows.
+    second.snapshot().await;
     let mut batch = StatusBatch::new();
     batch.set("Interface", iface, "mtu", 1400i64);
     let number = second.handle.status(batch);
