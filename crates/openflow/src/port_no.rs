@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use flow::port;
+
 use crate::{OfError, Version};
 
 /// An OpenFlow port number, reserved ports in their 16-bit form.
@@ -15,47 +17,38 @@ pub struct PortNo(pub u16);
 
 impl PortNo {
     /// One more than the last number that a port of a switch can have (`OFPP_MAX`).
-    pub const MAX: Self = Self(0xff00);
+    pub const MAX: Self = Self(port::MAX);
     /// Only as the value of `actset_output`: no output in the action set.
-    pub const UNSET: Self = Self(0xfff7);
+    pub const UNSET: Self = Self(port::UNSET);
     /// Where the packet came in.
-    pub const IN_PORT: Self = Self(0xfff8);
+    pub const IN_PORT: Self = Self(port::IN_PORT);
     /// Through the flow tables (packet-out only).
-    pub const TABLE: Self = Self(0xfff9);
+    pub const TABLE: Self = Self(port::TABLE);
     /// L2 learning switch.
-    pub const NORMAL: Self = Self(0xfffa);
+    pub const NORMAL: Self = Self(port::NORMAL);
     /// All ports but the one of arrival and those with `NO_FLOOD`.
-    pub const FLOOD: Self = Self(0xfffb);
+    pub const FLOOD: Self = Self(port::FLOOD);
     /// All ports but the one of arrival.
-    pub const ALL: Self = Self(0xfffc);
+    pub const ALL: Self = Self(port::ALL);
     /// The controller.
-    pub const CONTROLLER: Self = Self(0xfffd);
+    pub const CONTROLLER: Self = Self(port::CONTROLLER);
     /// The bridge's own port.
-    pub const LOCAL: Self = Self(0xfffe);
+    pub const LOCAL: Self = Self(port::LOCAL);
     /// No port, or any port; `ANY` in OpenFlow 1.1 and later.
-    pub const NONE: Self = Self(0xffff);
-
-    /// What the reserved numbers gain when they become 32 bits wide.
-    const OF11_OFFSET: u32 = 0xffff_0000;
+    pub const NONE: Self = Self(port::NONE);
 
     /// Decodes a 32-bit port number (OpenFlow 1.1+).
     ///
     /// # Errors
     /// `OFPBAC_BAD_OUT_PORT` for a number that has no 16-bit form.
     pub fn from_of11(wire: u32) -> Result<Self, OfError> {
-        let max = u32::from(Self::MAX.0);
-        let value = if wire < max { wire } else { wire.wrapping_sub(Self::OF11_OFFSET) };
-        match u16::try_from(value) {
-            Ok(port) if wire < max || port >= Self::MAX.0 => Ok(Self(port)),
-            _ => Err(OfError::OfpbacBadOutPort),
-        }
+        port::from_11(wire).map(Self).ok_or(OfError::OfpbacBadOutPort)
     }
 
     /// The 32-bit port number (OpenFlow 1.1+).
     #[must_use]
     pub fn to_of11(self) -> u32 {
-        let value = u32::from(self.0);
-        if self < Self::MAX { value } else { value + Self::OF11_OFFSET }
+        port::to_11(self.0.into())
     }
 
     /// The number in `version`'s width, for people.

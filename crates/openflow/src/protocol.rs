@@ -3,7 +3,7 @@
 //! OpenFlow 1.0 has four: its own match or Nicira's (`NXT_SET_FLOW_FORMAT`), each with or without a table
 //! id in the command of a flow-mod (`NXT_FLOW_MOD_TABLE_ID`). Later versions have one each.
 
-use bitflags::bitflags;
+pub use flow::Protocols;
 
 use crate::Version;
 
@@ -29,58 +29,6 @@ pub enum Protocol {
     Of14 = 1 << 7,
     /// OpenFlow 1.5
     Of15 = 1 << 8,
-}
-
-bitflags! {
-    /// A set of protocols.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-    pub struct Protocols: u16 {
-        /// [`Protocol::Of10Std`]
-        const OF10_STD = 1 << 0;
-        /// [`Protocol::Of10StdTid`]
-        const OF10_STD_TID = 1 << 1;
-        /// [`Protocol::Of10Nxm`]
-        const OF10_NXM = 1 << 2;
-        /// [`Protocol::Of10NxmTid`]
-        const OF10_NXM_TID = 1 << 3;
-        /// [`Protocol::Of11`]
-        const OF11_STD = 1 << 4;
-        /// [`Protocol::Of12`]
-        const OF12_OXM = 1 << 5;
-        /// [`Protocol::Of13`]
-        const OF13_OXM = 1 << 6;
-        /// [`Protocol::Of14`]
-        const OF14_OXM = 1 << 7;
-        /// [`Protocol::Of15`]
-        const OF15_OXM = 1 << 8;
-
-        /// OpenFlow 1.0 with its own match.
-        const OF10_STD_ANY = Self::OF10_STD.bits() | Self::OF10_STD_TID.bits();
-        /// OpenFlow 1.0 with Nicira's match.
-        const OF10_NXM_ANY = Self::OF10_NXM.bits() | Self::OF10_NXM_TID.bits();
-        /// OpenFlow 1.0.
-        const OF10_ANY = Self::OF10_STD_ANY.bits() | Self::OF10_NXM_ANY.bits();
-        /// All with the match of OpenFlow 1.2.
-        const ANY_OXM = Self::OF12_UP.bits();
-        /// All with an extensible match.
-        const NXM_OXM_ANY = Self::OF10_NXM_ANY.bits() | Self::ANY_OXM.bits();
-        /// All but OpenFlow 1.0 with its own match.
-        const NXM_OF11_UP = Self::OF10_NXM_ANY.bits() | Self::OF11_UP.bits();
-        /// OpenFlow 1.1 and later.
-        const OF11_UP = Self::OF11_STD.bits() | Self::OF12_UP.bits();
-        /// OpenFlow 1.2 and later.
-        const OF12_UP = Self::OF12_OXM.bits() | Self::OF13_UP.bits();
-        /// OpenFlow 1.3 and later.
-        const OF13_UP = Self::OF13_OXM.bits() | Self::OF14_UP.bits();
-        /// OpenFlow 1.4 and later.
-        const OF14_UP = Self::OF14_OXM.bits() | Self::OF15_UP.bits();
-        /// OpenFlow 1.5 and later.
-        const OF15_UP = Self::OF15_OXM.bits();
-        /// Those in which a flow-mod names its table.
-        const TID = Self::OF10_STD_TID.bits() | Self::OF10_NXM_TID.bits() | Self::OF11_UP.bits();
-        /// All protocols.
-        const ANY = Self::OF10_ANY.bits() | Self::OF11_UP.bits();
-    }
 }
 
 impl Protocol {
@@ -163,6 +111,15 @@ impl Protocol {
         Protocols::from_bits_truncate(self as u16)
     }
 
+    /// The protocols of `version`.
+    #[must_use]
+    pub const fn all_of(version: Version) -> Protocols {
+        match version {
+            Version::Of10 => Protocols::OF10_ANY,
+            later => Self::initial(later).as_set(),
+        }
+    }
+
     /// As in `ovs-ofctl --flow-format`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -180,23 +137,6 @@ impl Protocol {
     }
 }
 
-impl Protocols {
-    /// The protocols of `version`.
-    #[must_use]
-    pub const fn of_version(version: Version) -> Self {
-        match version {
-            Version::Of10 => Self::OF10_ANY,
-            later => Protocol::initial(later).as_set(),
-        }
-    }
-
-    /// Whether `protocol` is in the set.
-    #[must_use]
-    pub const fn has(self, protocol: Protocol) -> bool {
-        self.contains(protocol.as_set())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,8 +144,8 @@ mod tests {
     #[test]
     fn sets_agree_with_protocols() {
         for protocol in Protocol::ALL {
-            assert_eq!(Protocols::TID.has(protocol), protocol.has_table_id());
-            assert!(Protocols::of_version(protocol.version()).has(protocol));
+            assert_eq!(Protocols::TID.contains(protocol.as_set()), protocol.has_table_id());
+            assert!(Protocol::all_of(protocol.version()).contains(protocol.as_set()));
             assert_eq!(protocol.as_set().bits().count_ones(), 1);
         }
         assert_eq!(Protocols::ANY, Protocols::all());
