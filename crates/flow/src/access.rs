@@ -76,7 +76,12 @@ impl Field {
 
     /// Bits of a mask value that make the match exact.
     fn exact_bits(self, b: &Bits) -> u128 {
-        if b.is_part() { b.mask >> b.shift } else { ones128(self.n_bits()) & b.mask }
+        match self {
+            _ if b.is_part() => b.mask >> b.shift,
+            // The one field for which OVS takes its width, not its bytes.
+            Field::Ipv6Label => ones128(self.n_bits()),
+            _ => ones128(8 * self.n_bytes()) & b.mask,
+        }
     }
 
     /// Bytes of the field's value: what the table maps for `tun_metadata<i>`, else [`Field::n_bytes`].
@@ -180,7 +185,7 @@ impl Field {
     }
 
     /// Whether every bit of the field matters.
-    pub fn is_exact_in(self, mask: &Mask) -> bool {
+    pub fn is_exact(self, mask: &Mask) -> bool {
         self.get_mask(mask).is_ones()
     }
 

@@ -197,7 +197,7 @@ fields! {
         [ONFOXM_ET_ACTSET_OUTPUT(43) since 4, OXM_OF_ACTSET_OUTPUT(43) since 6];
     SkbPriority "skb_priority", 4:32 No Hex, None RO {u32 skb_priority} [];
     PktMark "pkt_mark", 4:32 Bitwise Hex, None RW {u32 pkt_mark} [NXM_NX_PKT_MARK(33)];
-    CtState "ct_state", 4:32 Bitwise CtState, None RO {u32 ct_state} [NXM_NX_CT_STATE(105)];
+    CtState "ct_state", 4:32 Bitwise CtState, None RO {u32 ct_state & 0xff >> 0} [NXM_NX_CT_STATE(105)];
     CtZone "ct_zone", 2:16 No Hex, None RO {u16 ct_zone} [NXM_NX_CT_ZONE(106)];
     CtMark "ct_mark", 4:32 Bitwise Hex, None RW {u32 ct_mark} [NXM_NX_CT_MARK(107)];
     CtLabel "ct_label", 16:128 Bitwise Hex, None RW {u128 ct_label} [NXM_NX_CT_LABEL(108)];

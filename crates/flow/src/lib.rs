@@ -10,7 +10,9 @@ pub mod field;
 mod field_table;
 #[cfg(test)]
 mod field_tests;
+mod flow_match;
 pub mod key;
+pub mod oxm;
 pub mod port;
 mod prereq;
 mod subfield;
@@ -19,6 +21,7 @@ mod value;
 
 pub use access::DL_VLAN_NONE;
 pub use field::{Field, FieldInfo, Fixed, Format, Maskable, OxmId, Prereq, Protocols, ofp, oxm_class};
+pub use flow_match::{Match, TlvAlloc};
 pub use key::*;
 pub use prereq::{ct_state, eth_type, ip_proto};
 pub use subfield::{Subfield, SubfieldError};
