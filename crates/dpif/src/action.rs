@@ -2,6 +2,9 @@
 
 use crate::{PortNo, Ufid};
 use flow::{EthAddr, Nsh, Tunnel, U128};
+pub use packet::header::{
+    ArpKey, EthKey, IcmpKey, Ipv4Key, Ipv6Key, Masked, NdExtKey, NdKey, NshHeader, PortsKey,
+};
 use smallvec::SmallVec;
 
 /// A list of datapath actions; an empty one drops.
@@ -38,7 +41,7 @@ pub enum Action {
         src: EthAddr,
     },
     PopEth,
-    PushNsh(Nsh),
+    PushNsh(Box<NshHeader>),
     PopNsh,
     Recirc(u32),
     Hash {
@@ -169,13 +172,6 @@ pub enum SampleDirection {
     Egress,
 }
 
-/// A value and the bits of it that are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Masked<T> {
-    pub key: T,
-    pub mask: T,
-}
-
 /// The header that a `set` action rewrites, one attribute each, as the text syntax has them.
 #[derive(Clone, PartialEq, Debug)]
 pub enum SetKey {
@@ -196,67 +192,6 @@ pub enum SetKey {
     NdExt(Masked<NdExtKey>),
     Mpls(Masked<u32>),
     Nsh(Masked<Nsh>),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct EthKey {
-    pub src: EthAddr,
-    pub dst: EthAddr,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Ipv4Key {
-    pub src: u32,
-    pub dst: u32,
-    pub proto: u8,
-    pub tos: u8,
-    pub ttl: u8,
-    pub frag: u8,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Ipv6Key {
-    pub src: U128,
-    pub dst: U128,
-    pub label: u32,
-    pub proto: u8,
-    pub tclass: u8,
-    pub hlimit: u8,
-    pub frag: u8,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct PortsKey {
-    pub src: u16,
-    pub dst: u16,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct IcmpKey {
-    pub icmp_type: u8,
-    pub code: u8,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct ArpKey {
-    pub sip: u32,
-    pub tip: u32,
-    pub op: u16,
-    pub sha: EthAddr,
-    pub tha: EthAddr,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct NdKey {
-    pub target: U128,
-    pub sll: EthAddr,
-    pub tll: EthAddr,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct NdExtKey {
-    pub reserved: u32,
-    pub options_type: u8,
 }
 
 /// Connection tracking.

@@ -5,15 +5,19 @@
 pub mod buffer;
 pub mod checksum;
 mod cursor;
+pub mod edit;
 #[cfg(test)]
 #[path = "../tests/common/frames.rs"]
 mod frames;
+pub mod fuzz;
+pub mod header;
 pub mod offload;
 pub mod parse;
 pub mod pcap;
 pub mod proto;
 
 pub use buffer::{HEADROOM, NO_OFFSET, Packet};
+pub use header::{ArpKey, EthKey, IcmpKey, Ipv4Key, Ipv6Key, Masked, NdExtKey, NdKey, NshHeader, PortsKey};
 pub use offload::{Checksum, Gso, GsoKind, Offload};
 pub use parse::{CtMeta, CtTuple, Meta, extract};
 
