@@ -87,6 +87,11 @@ impl Lock {
         self.set(if locked { LockState::Owned } else { LockState::Contended })
     }
 
+    /// A write failed for want of the lock.
+    pub fn refused(&mut self) -> bool {
+        self.state == LockState::Owned && self.set(LockState::Contended)
+    }
+
     pub fn steal(&mut self, connected: bool) -> Requests {
         let queued = self.wish != Wish::Nothing;
         self.wish = Wish::Steal;

@@ -1,5 +1,6 @@
 //! JSON-RPC 1.0 over a byte stream: RFC 7047 section 4. Objects follow each other without any delimiter.
 
+use bytes::{Buf, BytesMut};
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
@@ -56,7 +57,7 @@ pub(crate) fn reply(result: Value, id: Value) -> String {
 /// Cuts a byte stream into the texts of JSON objects.
 #[derive(Debug, Default)]
 pub struct Framer {
-    buffer: Vec<u8>,
+    buffer: BytesMut,
     /// Bytes of the buffer already looked at.
     scanned: usize,
     depth: usize,
@@ -70,10 +71,10 @@ impl Framer {
     }
 
     /// The next whole object, if all of it is there. After an error the stream is lost.
-    pub fn next_object(&mut self) -> Result<Option<Vec<u8>>, RpcError> {
+    pub fn next_object(&mut self) -> Result<Option<BytesMut>, RpcError> {
         while let Some(&byte) = self.buffer.get(self.scanned) {
             if self.depth == 0 && byte.is_ascii_whitespace() {
-                self.buffer.drain(..1);
+                self.buffer.advance(1);
                 continue;
             }
             self.scanned += 1;
@@ -81,9 +82,7 @@ impl Framer {
                 return Err(RpcError::TooLong);
             }
             if self.step(byte)? {
-                let rest = self.buffer.split_off(self.scanned);
-                self.scanned = 0;
-                return Ok(Some(std::mem::replace(&mut self.buffer, rest)));
+                return Ok(Some(self.buffer.split_to(std::mem::take(&mut self.scanned))));
             }
         }
         Ok(None)
@@ -152,7 +151,7 @@ mod tests {
             for chunk in stream.as_bytes().chunks(size) {
                 f.push(chunk);
                 while let Some(object) = f.next_object().unwrap() {
-                    got.push(String::from_utf8(object).unwrap());
+                    got.push(String::from_utf8(object.to_vec()).unwrap());
                 }
             }
             prop_assert_eq!(got, texts);

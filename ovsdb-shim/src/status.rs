@@ -152,15 +152,13 @@ impl StatusWriter {
         }
     }
 
-    /// Gives up on the operation at fault, or on all if it is not known, and keeps the rest for another try.
-    fn refuse(&mut self, flight: Flight, op: Option<usize>) {
-        let mut rest = flight;
-        let at_fault = match op {
-            Some(op) if op < rest.len() => vec![rest.remove(op)],
-            _ => std::mem::take(&mut rest),
-        };
-        self.each_cell(at_fault, |cell, datum| cell.refused = Some(datum));
-        self.dirty.extend(rest.into_iter().map(|(key, _)| key));
+    /// Gives up on the operation at fault and tries the rest again. If no operation is at fault (the
+    /// server's disk is full), all waits for the next batch that names it.
+    fn refuse(&mut self, mut flight: Flight, op: Option<usize>) {
+        let Some(op) = op.filter(|op| *op < flight.len()) else { return };
+        let at_fault = flight.remove(op);
+        self.each_cell(vec![at_fault], |cell, datum| cell.refused = Some(datum));
+        self.dirty.extend(flight.into_iter().map(|(key, _)| key));
     }
 
     fn each_cell(&mut self, flight: Flight, mut set: impl FnMut(&mut Cell, Datum)) {
