@@ -296,3 +296,7 @@ fn modified_row(old: &Row, schema: &TableSchema, changes: Map<String, Value>) ->
     }
     Ok(row)
 }
+
+#[cfg(test)]
+#[path = "monitor_tests.rs"]
+mod tests;
