@@ -232,3 +232,34 @@ async fn connect_while_accepting(
         () = tokio::time::sleep(PATIENCE) => Err(std::io::ErrorKind::TimedOut.into()),
     }
 }
+
+/// The certificates that an Open vSwitch installation makes for itself.
+#[tokio::test]
+async fn tls_with_ovs_pki() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let ovs_pki = |args: &[&str]| {
+        let mut command = Command::new("ovs-pki");
+        command.arg(format!("--dir={}", at("pki").display())).arg(format!("--log={}", at("log").display()));
+        command.arg("-u").args(args).current_dir(dir.path()).output()
+    };
+    if !have_openssl() || ovs_pki(&["--help"]).is_err() {
+        println!("skipped: ovs-pki is missing");
+        return;
+    }
+    for args in [&["init"][..], &["req+sign", "ctl", "controller"], &["req+sign", "sw", "switch"]] {
+        let out = ovs_pki(args).unwrap();
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+    let files = |name: &str, peer: &str| TlsConfig {
+        private_key: Some(at(&format!("{name}-privkey.pem"))),
+        certificate: Some(at(&format!("{name}-cert.pem"))),
+        ca_cert: Some(at("pki").join(peer).join("cacert.pem")),
+        ..Default::default()
+    };
+    let controller = Tls::new(files("ctl", "switchca"));
+    let mut listener = Listener::bind(&target("pssl:0:127.0.0.1"), &controller).unwrap();
+    let active = target(&format!("ssl:{}", listener.local_addr().unwrap()));
+    connect_while_accepting(&active, files("sw", "controllerca"), &mut listener).await.unwrap();
+    assert!(connect_while_accepting(&active, files("sw", "switchca"), &mut listener).await.is_err());
+}
