@@ -8,7 +8,11 @@
 //! - [`VSWITCHD`] lists the tables and columns that ovs-vswitchd reads and writes, and which of its own
 //!   it reads back.
 //!
-//! Invariant: nothing here knows what a bridge is.
+//! Invariant: outside of [`VSWITCHD`], nothing here knows what a bridge is.
+//!
+//! Nothing here needs saving for a hand-over: a successor opens a session of its own, reads the rows while
+//! it waits for the lock, and takes it with [`SessionHandle::steal_lock`] or when its predecessor calls
+//! [`SessionHandle::unlock`]. It then writes all status anew.
 //!
 //! Limits: a message of at most [`MESSAGE_BYTES_MAX`] bytes and 128 levels; [`TRANSACTIONS_MAX`]
 //! transactions under way (further ones are told to try again); one status transaction under way.
@@ -38,4 +42,4 @@ pub use session::{Action, Event, Remote, Session, SessionConfig, TRANSACTIONS_MA
 pub use snapshot::{Change, Diff, Row, Snapshot, Table};
 pub use status::StatusBatch;
 pub use txn::{Mutator, OpResult, OvsdbError, Retry, Transaction, TxnOutcome, Until};
-pub use wanted::{Use, VSWITCHD, WantedTable};
+pub use wanted::{VSWITCHD, WantedTable};

@@ -4,25 +4,18 @@ use crate::schema::Schema;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// How the daemon uses a column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Use {
-    /// Configuration: monitored, a change wakes the daemon.
-    Config,
-    /// Written by the daemon and also read back or left by its predecessor: monitored, but a change alone
-    /// wakes nobody.
-    Quiet,
-    /// Written only; not monitored, so that our own statistics do not come back to us. The session
-    /// remembers what it wrote.
-    WriteOnly,
-}
-
-/// The columns of one table, by use.
+/// The columns of one table that the daemon uses, by how it uses them.
 #[derive(Clone, Copy, Debug)]
 pub struct WantedTable {
     pub name: &'static str,
+    /// Configuration: monitored, and a change wakes the daemon.
     pub config: &'static [&'static str],
+    /// Written by the daemon, but also read back or left by its predecessor (ofport): monitored, so that
+    /// an equal value is not written again; a change alone wakes nobody and comes with the next snapshot.
     pub quiet: &'static [&'static str],
+    /// Written only. Not monitored, so that our own statistics do not come back to us every five seconds;
+    /// the session remembers what it wrote, and writes it again after every reconnection and whenever the
+    /// lock comes to us.
     pub write_only: &'static [&'static str],
 }
 

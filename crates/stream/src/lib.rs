@@ -20,6 +20,6 @@ mod tls;
 
 pub use io::{ConnectOptions, Stream, connect, connect_with, error_text};
 pub use listener::Listener;
-pub use reconnect::{Action, Reconnect, ReconnectStats, State};
+pub use reconnect::{Action, LogModule, Reconnect, ReconnectStats, State};
 pub use target::{Endpoint, OPENFLOW_PORT, OVSDB_PORT, Target, TargetError};
 pub use tls::{Tls, TlsConfig, TlsError};

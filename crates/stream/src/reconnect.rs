@@ -10,9 +10,8 @@
 //! ```
 
 use std::fmt;
-use tracing::{debug, error, info, warn};
+use tracing::{Level, debug, error, info, warn};
 
-const LOG: &str = "reconnect";
 /// Least time a connection attempt or a back-off is given.
 const MIN_MS: u32 = 1000;
 
@@ -58,6 +57,36 @@ impl fmt::Display for State {
     }
 }
 
+/// Under which module's name, and in whose words, events are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogModule {
+    /// OVSDB connections: `reconnect`
+    #[default]
+    Reconnect,
+    /// OpenFlow connections: `rconn`
+    Rconn,
+}
+
+impl LogModule {
+    fn log(self, level: Level, text: &str) {
+        /// A target must be known when the program is compiled.
+        macro_rules! log {
+            ($target:literal) => {
+                match level {
+                    Level::ERROR => error!(target: $target, "{text}"),
+                    Level::WARN => warn!(target: $target, "{text}"),
+                    Level::INFO => info!(target: $target, "{text}"),
+                    _ => debug!(target: $target, "{text}"),
+                }
+            };
+        }
+        match self {
+            LogModule::Reconnect => log!("reconnect"),
+            LogModule::Rconn => log!("rconn"),
+        }
+    }
+}
+
 /// What the owner must do now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -91,6 +120,7 @@ pub struct Reconnect {
     probe_interval_ms: u32,
     passive: bool,
     quiet: bool,
+    module: LogModule,
     state: State,
     entered_ms: u64,
     backoff_ms: u32,
@@ -113,6 +143,7 @@ impl Reconnect {
             probe_interval_ms: 5000,
             passive: false,
             quiet: false,
+            module: LogModule::default(),
             state: State::Void,
             entered_ms: now_ms,
             backoff_ms: 0,
@@ -132,6 +163,13 @@ impl Reconnect {
 
     pub fn set_name(&mut self, name: impl Into<String>) {
         self.name = name.into();
+    }
+
+    /// Logs as another module, in its words.
+    #[must_use]
+    pub fn log_as(mut self, module: LogModule) -> Self {
+        self.module = module;
+        self
     }
 
     /// Logs ordinary events at debug level only.
@@ -291,43 +329,52 @@ impl Reconnect {
         if self.backoff_ms < self.min_backoff_ms {
             return self.min_backoff_ms;
         }
-        let verb = if self.passive { "trying to listen again" } else { "reconnect" };
         if self.backoff_ms < self.max_backoff_ms / 2 {
             let next = self.backoff_ms * 2;
+            let verb = if self.passive { "trying to listen again" } else { "reconnect" };
             self.note(&format!("waiting {} seconds before {verb}", f64::from(next) / 1000.0));
             return next;
         }
         if self.backoff_ms < self.max_backoff_ms {
-            let verb = if self.passive { "try to listen" } else { "reconnect" };
-            info!(target: LOG, "{}: continuing to {verb} in the background but suppressing further logging",
-                  self.name);
+            let verb = match (self.module, self.passive) {
+                (_, true) => "try to listen",
+                (LogModule::Reconnect, false) => "reconnect",
+                (LogModule::Rconn, false) => "retry connections",
+            };
+            let text = format!("continuing to {verb} in the background but suppressing further logging");
+            self.log(Level::INFO, &text);
         }
         self.max_backoff_ms
     }
 
     fn log_disconnect(&self, error: Option<&str>) {
-        let name = &self.name;
-        let what = if self.passive { "listen" } else { "connection" };
+        let attempt = match (self.module, self.passive) {
+            (_, true) => "listen attempt",
+            (LogModule::Reconnect, false) => "connection attempt",
+            (LogModule::Rconn, false) => "connection",
+        };
         match (self.state, error) {
-            (State::Active | State::Idle, Some(e)) => warn!(target: LOG, "{name}: connection dropped ({e})"),
+            (State::Active | State::Idle, Some(e)) => {
+                self.log(Level::WARN, &format!("connection dropped ({e})"));
+            }
             (State::Active | State::Idle, None) => self.note("connection closed by peer"),
             (State::Listening, Some(e)) => {
-                warn!(target: LOG, "{name}: error listening for connections ({e})");
+                self.log(Level::WARN, &format!("error listening for connections ({e})"));
             }
             (State::Listening, None) => self.note("error listening for connections"),
             // At the longest back-off the log would only repeat itself.
             _ if self.backoff_ms >= self.max_backoff_ms => {}
-            (_, Some(e)) => info!(target: LOG, "{name}: {what} attempt failed ({e})"),
-            (_, None) => self.note(&format!("{what} attempt timed out")),
+            (_, Some(e)) => self.log(Level::INFO, &format!("{attempt} failed ({e})")),
+            (_, None) => self.note(&format!("{attempt} timed out")),
         }
     }
 
     fn note(&self, text: &str) {
-        if self.quiet {
-            debug!(target: LOG, "{}: {text}", self.name);
-        } else {
-            info!(target: LOG, "{}: {text}", self.name);
-        }
+        self.log(if self.quiet { Level::DEBUG } else { Level::INFO }, text);
+    }
+
+    fn log(&self, level: Level, text: &str) {
+        self.module.log(level, &format!("{}: {text}", self.name));
     }
 
     fn enter(&mut self, state: State, now_ms: u64) {
@@ -340,7 +387,7 @@ impl Reconnect {
         if self.is_connected() && !state.is_connected() {
             self.total_connected_ms += now_ms.saturating_sub(self.last_connected_ms.unwrap_or(now_ms));
         }
-        debug!(target: LOG, "{}: entering {}", self.name, state.name());
+        self.log(Level::DEBUG, &format!("entering {state}"));
         self.state = state;
         self.entered_ms = now_ms;
     }
@@ -374,8 +421,8 @@ impl Reconnect {
             }
             State::Idle => {
                 let waited = now_ms.saturating_sub(self.entered_ms) as f64 / 1000.0;
-                error!(target: LOG, "{}: no response to inactivity probe after {waited} seconds, disconnecting",
-                       self.name);
+                let text = format!("no response to inactivity probe after {waited} seconds, disconnecting");
+                self.log(Level::ERROR, &text);
                 Some(Action::Disconnect)
             }
         }
