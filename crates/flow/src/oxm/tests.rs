@@ -182,6 +182,8 @@ pub(crate) fn any_match() -> impl Strategy<Value = Match> {
 
 fn set_if_valid(m: &mut Match, f: Field, v: u128, mask: Option<u128>) {
     let n = f.n_bytes();
+    // A later fragment, which has no ports, would contradict ports that were set before.
+    let v = if f == Field::IpFrag { v & 1 } else { v };
     let v = Value::from_u128(n, if f.n_bits() < 128 { v & ((1 << f.n_bits()) - 1) } else { v });
     let mask = mask.map(|m| Value::from_u128(n, m));
     let valid = f.is_value_valid(&v) && mask.is_none_or(|m| f.is_mask_valid(&m));
