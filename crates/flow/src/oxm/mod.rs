@@ -9,7 +9,7 @@ mod decode;
 mod encode;
 mod entry;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use decode::{Decoded, Options, decode, decode_fields, pull_nxm_match, pull_oxm_match};
 pub use encode::{encode, encode_with_cookie, put_nxm_match, put_oxm_match};
