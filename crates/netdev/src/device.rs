@@ -3,7 +3,7 @@
 use flow::EthAddr;
 use packet::Batch;
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Options of `Interface.options`, and keys of `Interface.status`.
 pub type StringMap = BTreeMap<String, String>;
@@ -72,6 +72,68 @@ pub trait Netdev: Send + Sync {
     /// A sender for one thread's own use. `thread` counts from 0; devices with several transmit queues
     /// spread threads over them.
     fn open_tx(&self, thread: usize) -> Result<Box<dyn TxQueue>, NetdevError>;
+
+    /// The type under which the datapath lists the port (`internal` ports of the userspace datapath are taps).
+    fn datapath_kind(&self) -> &'static str {
+        self.kind()
+    }
+    /// Whether [`Netdev::configure`] changed something that takes effect only when the queues are dropped and
+    /// opened again.
+    fn needs_reopen(&self) -> bool {
+        false
+    }
+    /// NUMA node of the device, for the choice of the polling thread.
+    fn numa_id(&self) -> Option<u32> {
+        None
+    }
+    /// What the transmit queues take unfinished. A packet that asks for more is finished in software before
+    /// [`TxQueue::send`]; a device that gets one all the same drops it as an error.
+    fn tx_offloads(&self) -> TxOffloads {
+        TxOffloads::default()
+    }
+    /// Frames that came in but never reached a batch, by cause.
+    fn rx_drops(&self) -> RxDrops {
+        RxDrops::default()
+    }
+    /// Whether a device that we made stays in the kernel when this object goes: on hand-over to another
+    /// process, or at an exit that leaves internal ports behind.
+    fn keep_on_drop(&self, _keep: bool) {}
+    /// Copies of the descriptors that carry the port's packets, for [`crate::Env::adopt`] in another process.
+    fn handover(&self) -> Vec<(String, OwnedFd)> {
+        Vec::new()
+    }
+    /// The dummy port behind the trait, if it is one.
+    fn as_dummy(&self) -> Option<&crate::dummy::DummyDevice> {
+        None
+    }
+    /// The patch port behind the trait, if it is one.
+    fn as_patch(&self) -> Option<&crate::vport::Patch> {
+        None
+    }
+}
+
+/// Work that a device does on transmit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TxOffloads {
+    /// Fills in `Checksum::Partial`.
+    pub checksum: bool,
+    /// Splits `GsoKind::Tcp4` and `Tcp6`.
+    pub tcp_segmentation: bool,
+    /// Splits `GsoKind::Udp`.
+    pub udp_segmentation: bool,
+}
+
+/// Causes of loss before the datapath saw the frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RxDrops {
+    /// Larger than a receive buffer.
+    pub too_big: u64,
+    /// Shorter than an Ethernet header, or with offload information that contradicts the frame.
+    pub malformed: u64,
+    /// Over the ingress policing rate.
+    pub policed: u64,
+    /// The socket's or the device's queue was full.
+    pub overrun: u64,
 }
 
 /// Ingress policing parameters; zero means "no limit".
@@ -89,8 +151,57 @@ pub struct DeviceStats {
     pub common: dpif::PortStats,
     /// Packet size histogram counters and others that only some devices keep.
     pub custom: BTreeMap<String, u64>,
-    /// Which of the common counters the device does not keep (they are left out of the database).
+    /// Which of the common counters the device does not keep, by their names in `Interface.statistics` (they
+    /// are left out of the database).
     pub absent: Vec<&'static str>,
+}
+
+/// Names in `Interface.statistics` and the counters they show, in the order of Open vSwitch.
+type CounterName = (&'static str, fn(&dpif::PortStats) -> u64);
+const COUNTERS: [CounterName; 14] = [
+    ("rx_packets", |s| s.rx_packets),
+    ("tx_packets", |s| s.tx_packets),
+    ("rx_bytes", |s| s.rx_bytes),
+    ("tx_bytes", |s| s.tx_bytes),
+    ("rx_dropped", |s| s.rx_dropped),
+    ("tx_dropped", |s| s.tx_dropped),
+    ("rx_errors", |s| s.rx_errors),
+    ("tx_errors", |s| s.tx_errors),
+    ("rx_frame_err", |s| s.rx_frame_errors),
+    ("rx_over_err", |s| s.rx_over_errors),
+    ("rx_crc_err", |s| s.rx_crc_errors),
+    ("rx_missed_errors", |s| s.rx_missed_errors),
+    ("collisions", |s| s.collisions),
+    ("rx_multicast_packets", |s| s.multicast),
+];
+
+/// `absent` of a device that counts only packets and bytes.
+pub const ONLY_PACKETS_AND_BYTES: [&str; 10] = [
+    "rx_dropped",
+    "tx_dropped",
+    "rx_errors",
+    "tx_errors",
+    "rx_frame_err",
+    "rx_over_err",
+    "rx_crc_err",
+    "rx_missed_errors",
+    "collisions",
+    "rx_multicast_packets",
+];
+
+impl DeviceStats {
+    /// What the device counts, by the names in `Interface.statistics`.
+    pub fn statistics(&self) -> BTreeMap<String, u64> {
+        let common = COUNTERS.iter().filter(|(name, _)| !self.absent.contains(name));
+        let common = common.map(|(name, get)| ((*name).to_owned(), get(&self.common)));
+        common.chain(self.custom.clone()).collect()
+    }
+
+    /// One of the common counters by its name in `Interface.statistics`; `None` if the device does not keep it.
+    pub fn counter(&self, name: &str) -> Option<u64> {
+        let (name, get) = COUNTERS.iter().find(|(n, _)| *n == name)?;
+        (!self.absent.contains(name)).then(|| get(&self.common))
+    }
 }
 
 /// One receive queue, owned by one thread.
@@ -115,4 +226,24 @@ pub struct TxOutcome {
     pub dropped_full: u32,
     pub dropped_down: u32,
     pub dropped_error: u32,
+}
+
+impl TxOutcome {
+    /// All that was not sent.
+    pub fn dropped(&self) -> u32 {
+        self.dropped_too_big + self.dropped_full + self.dropped_down + self.dropped_error
+    }
+
+    /// Counts `n` packets that the kernel refused with `error`.
+    pub(crate) fn refuse(&mut self, error: &std::io::Error, n: u32) {
+        let cause = match error.raw_os_error() {
+            Some(libc::EMSGSIZE) => &mut self.dropped_too_big,
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => &mut self.dropped_full,
+            Some(libc::ENETDOWN | libc::ENXIO | libc::ENODEV | libc::EIO | libc::EBADFD) => {
+                &mut self.dropped_down
+            }
+            _ => &mut self.dropped_error,
+        };
+        *cause += n;
+    }
 }

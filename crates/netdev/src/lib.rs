@@ -1,5 +1,33 @@
 //! Network devices: what a port is to the datapath, and the kinds that need no driver of their own.
+//!
+//! [`Env`] opens ports. A [`Netdev`] is the control plane's side of a port: configuration, link state, counters;
+//! [`RxQueue`] and [`TxQueue`] are the packet's side, each owned by one thread. Kernel devices change behind our
+//! back: [`link::LinkMonitor`] has a descriptor to wait on and tells the ports, whose
+//! [`Netdev::change_seq`] then moves.
+//!
+//! | type | file | packets through |
+//! |---|---|---|
+//! | `system` | [`system`] | packet socket |
+//! | `internal`, `tap` | [`tap`] | `/dev/net/tun` |
+//! | `patch` | [`vport`] | nothing: the switch goes on at the peer |
+//! | `dummy`, `dummy-internal`, `dummy-pmd` | [`dummy`] | memory, streams, capture files |
+//!
+//! Invariant: only `sys/` makes raw system calls; no device waits in `recv` or `send`.
 
 pub mod device;
+pub mod dummy;
+pub mod factory;
+pub mod features;
+pub mod link;
+mod linux;
+pub mod netlink;
+mod pcap;
+pub mod policer;
+pub mod sys;
+pub mod system;
+pub mod tap;
+pub mod virtio;
+pub mod vport;
 
 pub use device::*;
+pub use factory::{DummyLevel, Env, open};
