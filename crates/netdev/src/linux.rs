@@ -32,7 +32,6 @@ pub(crate) struct LinuxDevice {
     seq: AtomicU64,
     pub policer: Policer,
     pub rx: RxCounters,
-    pub tx_dropped: AtomicU64,
     on_index: Mutex<Option<OnIndex>>,
 }
 
@@ -53,7 +52,6 @@ impl LinuxDevice {
             seq: AtomicU64::new(1),
             policer: Policer::default(),
             rx: RxCounters::default(),
-            tx_dropped: AtomicU64::new(0),
             on_index: Mutex::new(None),
         })
     }

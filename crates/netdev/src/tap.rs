@@ -100,7 +100,7 @@ impl Netdev for TapDevice {
             rx_errors: k.tx_errors,
             tx_errors: k.rx_errors,
             rx_dropped: k.tx_dropped + drops.too_big + drops.malformed + drops.policed,
-            tx_dropped: k.rx_dropped + self.device.tx_dropped.load(Ordering::Relaxed),
+            tx_dropped: k.rx_dropped,
             multicast: k.multicast,
             collisions: k.collisions,
             ..dpif::PortStats::default()
@@ -117,7 +117,7 @@ impl Netdev for TapDevice {
         Ok(vec![Box::new(TapRx { device: self.device.clone(), file: self.file.clone(), lost: false })])
     }
     fn open_tx(&self, _thread: usize) -> Result<Box<dyn TxQueue>, NetdevError> {
-        Ok(Box::new(TapTx { device: self.device.clone(), file: self.file.clone() }))
+        Ok(Box::new(TapTx { file: self.file.clone() }))
     }
     fn tx_offloads(&self) -> TxOffloads {
         ALL_OFFLOADS
@@ -190,7 +190,6 @@ impl TapRx {
 }
 
 struct TapTx {
-    device: Arc<LinuxDevice>,
     file: Arc<File>,
 }
 
@@ -207,7 +206,6 @@ impl TxQueue for TapTx {
                 Err(e) => outcome.refuse(&e, 1),
             }
         }
-        self.device.tx_dropped.fetch_add(u64::from(outcome.dropped()), Ordering::Relaxed);
         batch.clear();
         outcome
     }
