@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+mod elapsed;
 pub mod error;
 pub mod form;
 pub mod header;
@@ -15,6 +16,7 @@ mod protocol;
 mod version;
 pub mod wire;
 
+pub use elapsed::Elapsed;
 pub use error::OfError;
 pub use form::{Form, Incoming, MsgType, identify};
 pub use header::{Frame, Header, frame};
