@@ -5,7 +5,7 @@ use crate::wire::PutBytes;
 use crate::{OfError, Version};
 
 /// What to do with IP fragments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[repr(u8)]
 pub enum FragHandling {
     /// As other packets, but their transport ports are 0.

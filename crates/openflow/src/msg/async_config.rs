@@ -1,0 +1,238 @@
+//! Which asynchronous messages a controller wants: `OFPT_GET_ASYNC`, `OFPT_SET_ASYNC` and Nicira's
+//! `NXT_SET_ASYNC_CONFIG` and `_CONFIG2`.
+
+use crate::form::{Form, Incoming};
+use crate::property::{Property, PropertyType, put_u32};
+use crate::wire::{PutBytes, Reader};
+use crate::{OfError, Version};
+
+/// Kinds of asynchronous messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum AsyncMsg {
+    /// Packet-in, by `OFPR_*`.
+    PacketIn = 0,
+    /// Port status, by `OFPPR_*`.
+    PortStatus = 1,
+    /// Flow removed, by `OFPRR_*`.
+    FlowRemoved = 2,
+    /// Role status, by `OFPCRR_*`.
+    RoleStatus = 3,
+    /// Table status, by `OFPTR_*`.
+    TableStatus = 4,
+    /// Request forward, by `OFPRFR_*`.
+    RequestForward = 5,
+}
+
+/// Reasons of packet-ins that only tell apart what one number on the wire stands for.
+pub mod packet_in_reason {
+    /// `OFPR_NO_MATCH` on the wire.
+    pub const NO_MATCH: u32 = 0;
+    /// A table-miss flow sent the packet. Not on the wire.
+    pub const EXPLICIT_MISS: u32 = 6;
+    /// No flow matched the packet. Not on the wire.
+    pub const IMPLICIT_MISS: u32 = 7;
+}
+
+impl AsyncMsg {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 6] = [
+        Self::PacketIn,
+        Self::PortStatus,
+        Self::FlowRemoved,
+        Self::RoleStatus,
+        Self::TableStatus,
+        Self::RequestForward,
+    ];
+    /// The kinds that the messages without properties hold.
+    const LEGACY: [Self; 3] = [Self::PacketIn, Self::PortStatus, Self::FlowRemoved];
+
+    /// The reasons that exist in `version`.
+    const fn allowed(self, version: Version) -> u32 {
+        match self {
+            Self::PacketIn if matches!(version, Version::Of14 | Version::Of15) => 0x3f,
+            Self::PacketIn | Self::PortStatus | Self::RoleStatus => 0x07,
+            Self::FlowRemoved => 0x3f,
+            Self::TableStatus => 0x18,
+            Self::RequestForward => 0x03,
+        }
+    }
+}
+
+/// For each kind of message the reasons that are wanted, bit `n` for reason `n`.
+pub type AsyncMasks = [u32; 6];
+
+/// Which asynchronous messages a controller wants, in which role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct AsyncConfig {
+    /// As primary, or equal.
+    pub primary: AsyncMasks,
+    /// As secondary.
+    pub secondary: AsyncMasks,
+}
+
+impl AsyncConfig {
+    /// What a controller gets that has not asked for anything.
+    #[must_use]
+    pub fn initial(version: Version) -> Self {
+        let mut packet_in = 0x3f & !(1 << 2) | 1 << packet_in_reason::EXPLICIT_MISS;
+        if version <= Version::Of12 {
+            packet_in |= 1 << packet_in_reason::IMPLICIT_MISS;
+        }
+        let flow_removed = match version {
+            Version::Of10 | Version::Of11 | Version::Of12 => 0x07,
+            Version::Of13 => 0x0f,
+            Version::Of14 | Version::Of15 => 0x3f,
+        };
+        let mut config = Self::default();
+        config.primary[AsyncMsg::PacketIn as usize] = packet_in;
+        config.primary[AsyncMsg::PortStatus as usize] = 0x07;
+        config.primary[AsyncMsg::FlowRemoved as usize] = flow_removed;
+        config.secondary[AsyncMsg::PortStatus as usize] = 0x07;
+        config
+    }
+
+    /// The mask of `msg` as primary or secondary.
+    #[must_use]
+    pub const fn mask(&self, msg: AsyncMsg, primary: bool) -> u32 {
+        let masks = if primary { &self.primary } else { &self.secondary };
+        masks[msg as usize]
+    }
+
+    /// Takes a mask over from a message. Reasons that `version` does not have are an error or, if
+    /// `loose`, left out.
+    fn set_from_wire(
+        &mut self,
+        msg: AsyncMsg,
+        primary: bool,
+        wire: u32,
+        version: Version,
+        loose: bool,
+    ) -> Result<(), OfError> {
+        let allowed = msg.allowed(version);
+        if wire & !allowed != 0 && !loose {
+            return Err(OfError::OfpacfcInvalid);
+        }
+        let mut mask = wire & allowed;
+        if msg == AsyncMsg::PacketIn && mask & 1 << packet_in_reason::NO_MATCH != 0 {
+            mask |= 1 << packet_in_reason::EXPLICIT_MISS;
+            if version < Version::Of13 {
+                mask |= 1 << packet_in_reason::IMPLICIT_MISS;
+            }
+        }
+        let masks = if primary { &mut self.primary } else { &mut self.secondary };
+        masks[msg as usize] = mask;
+        Ok(())
+    }
+
+    const fn to_wire(self, msg: AsyncMsg, primary: bool, version: Version) -> u32 {
+        self.mask(msg, primary) & msg.allowed(version)
+    }
+
+    /// Decodes a set-async or a get-async reply. A message with properties changes `current` where it
+    /// says something; one without says everything.
+    ///
+    /// # Errors
+    /// `OFPACFC_INVALID`, `OFPACFC_UNSUPPORTED` and those of properties.
+    pub fn decode(msg: &Incoming<'_>, current: &Self) -> Result<Self, OfError> {
+        match msg.form {
+            Form::Ofpt14SetAsync | Form::NxtSetAsyncConfig2 => {
+                Self::decode_properties(msg.body(), msg.version, current, false)
+            }
+            Form::Ofpt14GetAsyncReply => Self::decode_properties(msg.body(), msg.version, current, true),
+            _ => Self::decode_legacy(msg.body(), msg.version),
+        }
+    }
+
+    fn decode_legacy(mut r: Reader<'_>, version: Version) -> Result<Self, OfError> {
+        let mut config = Self::default();
+        for msg in AsyncMsg::LEGACY {
+            config.set_from_wire(msg, true, r.u32()?, version, true)?;
+            config.set_from_wire(msg, false, r.u32()?, version, true)?;
+        }
+        Ok(config)
+    }
+
+    fn decode_properties(
+        mut r: Reader<'_>,
+        version: Version,
+        current: &Self,
+        loose: bool,
+    ) -> Result<Self, OfError> {
+        let mut config = *current;
+        while !r.is_empty() {
+            let property = Property::take_with(&mut r, 8, Some(0xfffe))?;
+            match kind_of(property.kind) {
+                Some((msg, primary)) => {
+                    config.set_from_wire(msg, primary, property.u32()?, version, loose)?;
+                }
+                None if loose => (),
+                None => {
+                    return Err(match property.kind {
+                        PropertyType::Standard(_) => OfError::OfpacfcUnsupported,
+                        other => other.unknown(),
+                    });
+                }
+            }
+        }
+        Ok(config)
+    }
+
+    /// Encodes the reply to a get-async; `None` before OpenFlow 1.3, which has no such request.
+    #[must_use]
+    pub fn encode_reply(&self, version: Version, xid: u32) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        match version {
+            Version::Of10 | Version::Of11 | Version::Of12 => return None,
+            Version::Of13 => {
+                Form::Ofpt13GetAsyncReply.put(version, xid, &mut out, |out| self.put_legacy(out, version));
+            }
+            Version::Of14 | Version::Of15 => Form::Ofpt14GetAsyncReply
+                .put(version, xid, &mut out, |out| self.put_properties(out, version, &AsyncMsg::ALL)),
+        }
+        Some(out)
+    }
+
+    /// Encodes a set-async for the kinds in `msgs`. Before OpenFlow 1.4 it sets those that there were
+    /// before properties, whatever `msgs` says.
+    #[must_use]
+    pub fn encode_set(&self, msgs: &[AsyncMsg], version: Version, xid: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        match version {
+            Version::Of10 | Version::Of11 | Version::Of12 => {
+                Form::NxtSetAsyncConfig.put(version, xid, &mut out, |out| self.put_legacy(out, version));
+            }
+            Version::Of13 => {
+                Form::Ofpt13SetAsync.put(version, xid, &mut out, |out| self.put_legacy(out, version));
+            }
+            Version::Of14 | Version::Of15 => {
+                Form::Ofpt14SetAsync
+                    .put(version, xid, &mut out, |out| self.put_properties(out, version, msgs));
+            }
+        }
+        out
+    }
+
+    fn put_legacy(&self, out: &mut Vec<u8>, version: Version) {
+        for msg in AsyncMsg::LEGACY {
+            out.put_u32(self.to_wire(msg, true, version));
+            out.put_u32(self.to_wire(msg, false, version));
+        }
+    }
+
+    fn put_properties(&self, out: &mut Vec<u8>, version: Version, msgs: &[AsyncMsg]) {
+        for &msg in msgs {
+            for primary in [false, true] {
+                let number = 2 * msg as u16 + u16::from(primary);
+                put_u32(out, number, self.to_wire(msg, primary, version));
+            }
+        }
+    }
+}
+
+/// Properties are numbered by kind, secondary before primary.
+fn kind_of(property: PropertyType) -> Option<(AsyncMsg, bool)> {
+    let PropertyType::Standard(number) = property else { return None };
+    let msg = AsyncMsg::ALL.get(usize::from(number / 2))?;
+    Some((*msg, number % 2 == 1))
+}
