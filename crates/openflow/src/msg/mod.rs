@@ -11,7 +11,6 @@ pub mod hello;
 pub mod ipfix;
 pub mod meter;
 pub mod nx;
-mod oxs;
 pub mod port;
 pub mod port_mod;
 pub mod port_stats;
