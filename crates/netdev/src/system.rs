@@ -37,11 +37,9 @@ impl SystemDevice {
     }
 
     fn open_socket(&self) -> io::Result<Arc<PacketSocket>> {
-        // An adopted socket is bound already and its waiting frames are not to be lost.
-        if let Some(socket) = self.adopted.lock().take() {
-            return Ok(Arc::new(socket));
-        }
-        let socket = Arc::new(PacketSocket::new()?);
+        // An adopted socket keeps the frames that wait in it, and is bound again in case the device changed.
+        let adopted = self.adopted.lock().take();
+        let socket = Arc::new(adopted.map_or_else(PacketSocket::new, Ok)?);
         if let Some(index) = self.device.ifindex() {
             socket.bind_receive(index)?;
         }
@@ -80,11 +78,7 @@ impl Netdev for SystemDevice {
         Ok(())
     }
     fn stats(&self) -> Result<DeviceStats, NetdevError> {
-        let stats = self.device.kernel_stats()?;
-        if let Some(rx) = self.rx.lock().upgrade() {
-            self.device.rx.overrun.fetch_add(rx.take_overruns(), Ordering::Relaxed);
-        }
-        Ok(stats)
+        self.device.kernel_stats()
     }
     fn status(&self) -> StringMap {
         self.device.status()
@@ -119,6 +113,9 @@ impl Netdev for SystemDevice {
         ALL_OFFLOADS
     }
     fn rx_drops(&self) -> RxDrops {
+        if let Some(rx) = self.rx.lock().upgrade() {
+            self.device.rx.overrun.fetch_add(rx.take_overruns(), Ordering::Relaxed);
+        }
         self.device.rx_drops()
     }
     fn handover(&self) -> Vec<(String, OwnedFd)> {

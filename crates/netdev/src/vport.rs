@@ -75,6 +75,8 @@ impl Netdev for Patch {
     fn configure(&self, options: &StringMap) -> Result<(), NetdevError> {
         let peer = self.peer_of(options).inspect_err(|error| {
             tracing::error!(target: "netdev_vport", "{error}");
+            let (name, text) = (&self.name, crate::sys::errno_text(libc::EINVAL));
+            tracing::warn!(target: "netdev", "{name}: could not set configuration ({text})");
         })?;
         let former = self.peer.lock().replace(peer.clone());
         if former.as_ref() != Some(&peer) {

@@ -210,6 +210,33 @@ fn super_packets_pass_unharmed() {
     }
 }
 
+/// UDP segments in one piece, as QUIC servers send them.
+#[test]
+fn udp_super_packets_pass_unharmed() {
+    if !namespace() {
+        return;
+    }
+    veth();
+    let env = env();
+    let (a, b) = (env.open("system", "va").expect("a"), env.open("system", "vb").expect("b"));
+    let (mut rx_b, mut tx_a) = (rx(&b), tx(&a));
+    let payload = 12_000;
+    let mut f = super_packet(payload - 12, false).data().to_vec();
+    f[23] = 17;
+    f[24..26].fill(0);
+    let sum = packet::checksum::checksum(&f[14..34]);
+    f[24..26].copy_from_slice(&sum.to_be_bytes());
+    f[38..40].copy_from_slice(&(8 + payload as u16).to_be_bytes());
+    let pseudo = packet::checksum::pseudo_v4(0x0a00_0002, 0x0a00_0001, 17, 8 + payload as u32);
+    f[40..42].copy_from_slice(&packet::checksum::fold(pseudo).to_be_bytes());
+    let mut sent = Packet::from_slice(&f);
+    sent.offload.checksum = Checksum::Partial { start: 34, offset: 6 };
+    sent.offload.gso = Some(packet::Gso { kind: GsoKind::Udp, size: 1200, ecn: false });
+    assert_eq!(send(&mut tx_a, sent.clone()).sent, 1);
+    let got = receive(&mut rx_b, |p| p.data()[12..14] == [8, 0]).expect("super-packet");
+    assert_eq!((got.data(), got.offload), (sent.data(), sent.offload));
+}
+
 #[test]
 fn super_packets_are_finished_where_the_device_cannot() {
     if !namespace() {
@@ -364,9 +391,18 @@ fn taps_are_ours() {
     let s = t.stats().expect("stats").statistics();
     assert_eq!((s["rx_packets"], s["tx_packets"], s["tx_bytes"]), (1, 1, 42), "from the switch's side");
     assert_eq!(s.len(), 14);
-    // A super-packet from the host arrives whole.
+    // A super-packet arrives at the host whole.
     send(&mut tx_t, super_packet(30_000, false));
     assert_eq!(t.stats().expect("stats").common.tx_bytes, 42 + 54 + 30_000);
+
+    // And so does one from the host, here sent by a socket.
+    let host = crate::env().open("system", "br0").expect("host's side");
+    for tagged in [false, true] {
+        let sent = super_packet(40_000, tagged);
+        assert_eq!(send(&mut tx(&host), sent.clone()).sent, 1);
+        let got = receive(&mut rx_t, |p| p.len() > 40_000).expect("super-packet");
+        assert_eq!((got.data(), got.offload), (sent.data(), sent.offload));
+    }
 
     // Deleted behind our back, it is made again.
     let mut batch = Batch::new();
