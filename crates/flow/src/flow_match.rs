@@ -21,7 +21,7 @@ pub struct TlvAlloc {
 }
 
 /// Values and the bits of them that matter; the other bits of `flow` are zero.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Match {
     pub flow: Flow,
     pub mask: Mask,
@@ -35,6 +35,12 @@ impl PartialEq for Match {
 }
 
 impl Eq for Match {}
+
+impl std::fmt::Debug for Match {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Match({self})")
+    }
+}
 
 impl Match {
     /// Matches every packet.

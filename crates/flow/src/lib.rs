@@ -14,11 +14,13 @@ mod flow_match;
 pub mod hash;
 mod hash_fields;
 pub mod key;
+pub mod legacy;
 mod mini;
 pub mod oxm;
 pub mod port;
 mod prereq;
 mod subfield;
+pub mod text;
 pub mod tlv;
 mod value;
 

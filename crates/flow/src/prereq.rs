@@ -1,7 +1,7 @@
 //! When a field may be matched or changed.
 
 use crate::field::{Field, Prereq};
-use crate::key::{Flow, Mask, NW_FRAG_LATER, PT_ETH, VLAN_CFI};
+use crate::key::*;
 
 /// Numbers that the prerequisites name.
 pub mod eth_type {
@@ -175,5 +175,109 @@ impl Field {
             _ => {}
         }
         self.prereqs_ok_in_packet(flow)
+    }
+}
+
+impl Mask {
+    /// What a packet with key `flow` has: every field of its headers and of its context, but not the
+    /// registers, OpenFlow metadata and other things that only tables set.
+    pub fn for_packet(flow: &Flow) -> Mask {
+        let mut m = Mask::NONE;
+        let tunnel = &flow.tunnel;
+        if tunnel.is_set() {
+            m.tunnel = Mask::EXACT.0.tunnel;
+            m.tunnel.pad = 0;
+            m.tunnel.id = if tunnel.flags & tun_flags::KEY != 0 { u64::MAX } else { 0 };
+            m.tunnel.metadata_present = tunnel.metadata_present;
+            if tunnel.flags & tun_flags::UDPIF != 0 {
+                m.tunnel.metadata_present = u64::MAX;
+                let len = usize::try_from(tunnel.metadata_present).unwrap_or(TUN_METADATA_LEN);
+                m.tunnel.metadata.iter_mut().skip(len).for_each(|b| *b = 0);
+            } else if tunnel.metadata_present == 0 {
+                m.tunnel.metadata = [0; TUN_METADATA_LEN];
+            }
+        } else if tunnel.id != 0 {
+            m.tunnel.id = u64::MAX;
+        }
+        for f in [
+            Field::SkbPriority,
+            Field::PktMark,
+            Field::CtState,
+            Field::CtZone,
+            Field::CtMark,
+            Field::CtLabel,
+            Field::RecircId,
+            Field::DpHash,
+            Field::InPort,
+            Field::PacketType,
+        ] {
+            f.unwildcard(&mut m);
+        }
+        if flow.is_ethernet() {
+            (m.dl_dst, m.dl_src, m.dl_type) = (EthAddr::BROADCAST, EthAddr::BROADCAST, 0xffff);
+            // One tag more than there are, to say that no other follows.
+            let tags = flow.vlans.iter().take_while(|v| v.tci != 0).count();
+            for v in m.vlans.iter_mut().take(tags + 1) {
+                *v = Vlan { tpid: 0xffff, tci: 0xffff };
+            }
+        }
+        m.add_network(flow);
+        m
+    }
+
+    fn add_network(&mut self, flow: &Flow) {
+        let dl_type = if flow.is_ethernet() { flow.dl_type } else { flow.packet_type as u16 };
+        match dl_type {
+            eth_type::IPV4 => {
+                (self.nw_src, self.nw_dst) = (u32::MAX, u32::MAX);
+                (self.ct_nw_src, self.ct_nw_dst) = (u32::MAX, u32::MAX);
+            }
+            eth_type::IPV6 => {
+                (self.ipv6_src, self.ipv6_dst, self.ipv6_label) = (U128::MAX, U128::MAX, u32::MAX);
+                if Field::NdTarget.check_prereqs(flow, self) {
+                    (self.arp_sha, self.arp_tha) = (EthAddr::BROADCAST, EthAddr::BROADCAST);
+                    self.nd_target = U128::MAX;
+                } else {
+                    (self.ct_ipv6_src, self.ct_ipv6_dst) = (U128::MAX, U128::MAX);
+                }
+            }
+            eth_type::ARP | eth_type::RARP => {
+                (self.nw_src, self.nw_dst, self.nw_proto) = (u32::MAX, u32::MAX, 0xff);
+                (self.arp_sha, self.arp_tha) = (EthAddr::BROADCAST, EthAddr::BROADCAST);
+                return;
+            }
+            eth_type::MPLS | eth_type::MPLS_MCAST => {
+                const BOTTOM: u32 = 0x100;
+                let above = flow.mpls_lse.iter().take_while(|l| **l & BOTTOM == 0).count();
+                self.mpls_lse.iter_mut().take(above + 1).for_each(|l| *l = u32::MAX);
+                return;
+            }
+            _ if flow.dl_type == eth_type::NSH => self.nsh = Mask::EXACT.0.nsh,
+            _ => return,
+        }
+        self.add_transport(flow);
+    }
+
+    fn add_transport(&mut self, flow: &Flow) {
+        self.nw_frag |= NW_FRAG_ANY | NW_FRAG_LATER;
+        (self.nw_tos, self.nw_ttl, self.nw_proto) = (0xff, 0xff, 0xff);
+        (self.ct_nw_proto, self.ct_tp_src, self.ct_tp_dst) = (0xff, 0xffff, 0xffff);
+        let ports = matches!(
+            flow.nw_proto,
+            ip_proto::ICMP
+                | ip_proto::ICMPV6
+                | ip_proto::TCP
+                | ip_proto::UDP
+                | ip_proto::SCTP
+                | ip_proto::IGMP
+        );
+        if ports && flow.nw_frag & NW_FRAG_LATER == 0 {
+            (self.tp_src, self.tp_dst) = (0xffff, 0xffff);
+            match flow.nw_proto {
+                ip_proto::TCP => self.tcp_flags = 0xffff,
+                ip_proto::IGMP => self.igmp_group_ip4 = u32::MAX,
+                _ => {}
+            }
+        }
     }
 }
