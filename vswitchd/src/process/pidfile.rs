@@ -5,7 +5,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Module of the log.
@@ -98,7 +98,8 @@ fn check_not_running(path: &Path) -> Result<(), Fatal> {
     }
 }
 
-/// The process whose pidfile this is; a file that nobody has locked is deleted.
+/// The process whose pidfile this is. A file that nobody has locked is stale; it is left for the new one to be
+/// renamed over, so that whoever reads the pidfile always finds one.
 fn running(path: &Path) -> io::Result<Option<i32>> {
     let warn = |text: &str| tracing::warn!(target: "daemon_unix", "{}: {text}", path.display());
     let mut file = match OpenOptions::new().read(true).write(true).open(path) {
@@ -109,9 +110,7 @@ fn running(path: &Path) -> io::Result<Option<i32>> {
         }
         Ok(file) => file,
     };
-    let Some(holder) = lock_holder(&file)? else {
-        return delete_stale(path, &file, warn).map(|()| None);
-    };
+    let Some(holder) = lock_holder(&file)? else { return Ok(None) };
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     match text.lines().next().map(str::trim) {
@@ -125,22 +124,6 @@ fn running(path: &Path) -> io::Result<Option<i32>> {
             Err(Errno::ESRCH.into())
         }
     }
-}
-
-/// Only who has the stale file locked, while it still has its name, may delete it: a new daemon's file may take
-/// its place at any moment.
-fn delete_stale(path: &Path, file: &File, warn: impl Fn(&str)) -> io::Result<()> {
-    if let Err(e) = lock(file) {
-        warn("lost race to lock pidfile");
-        return Err(e);
-    }
-    let (named, ours) = (std::fs::metadata(path), file.metadata()?);
-    if !named.is_ok_and(|named| named.ino() == ours.ino() && named.dev() == ours.dev()) {
-        warn("lost race to delete pidfile");
-        return Err(Errno::EALREADY.into());
-    }
-    std::fs::remove_file(path)
-        .inspect_err(|e| warn(&format!("failed to delete stale pidfile ({})", reason(e))))
 }
 
 #[cfg(test)]
