@@ -7,16 +7,7 @@
 
 pub mod action;
 pub mod api;
-pub mod attr;
-#[cfg(test)]
-#[path = "../../packet/tests/common/frames.rs"]
-mod frames;
-pub mod fuzz;
-mod key_attrs;
-#[cfg(test)]
-mod samples;
-mod set_key;
-pub mod text;
+pub mod fake;
 
 pub use action::*;
 pub use api::*;
