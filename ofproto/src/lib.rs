@@ -4,6 +4,22 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod async_event;
+pub mod effects;
+pub mod eviction;
+pub mod fabric;
+pub mod flow_mod;
 pub mod ids;
+pub mod learn;
 pub mod mac_table;
+pub mod megaflow;
 pub mod port;
+pub mod recirc;
+pub mod revalidate;
+pub mod rule;
+pub mod switch;
+pub mod table;
+pub mod text;
+pub mod upcall;
+pub mod xlate;

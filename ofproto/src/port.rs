@@ -6,29 +6,7 @@ use flow::EthAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-bitflags::bitflags! {
-    /// `OFPPC_*` in OpenFlow 1.0's numbering, which is a superset of the later ones.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-    pub struct PortConfig: u32 {
-        const PORT_DOWN = 1 << 0;
-        const NO_STP = 1 << 1;
-        const NO_RECV = 1 << 2;
-        const NO_RECV_STP = 1 << 3;
-        const NO_FLOOD = 1 << 4;
-        const NO_FWD = 1 << 5;
-        const NO_PACKET_IN = 1 << 6;
-    }
-}
-
-bitflags::bitflags! {
-    /// `OFPPS_*` in OpenFlow 1.1's numbering.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-    pub struct PortState: u32 {
-        const LINK_DOWN = 1 << 0;
-        const BLOCKED = 1 << 1;
-        const LIVE = 1 << 2;
-    }
-}
+pub use openflow::msg::port::{PortConfig, PortState};
 
 /// What a port is connected to.
 #[derive(Clone, PartialEq, Eq, Debug)]

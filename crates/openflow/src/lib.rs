@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
-pub mod context;
 mod elapsed;
 pub mod error;
 pub mod form;
@@ -17,7 +16,6 @@ mod protocol;
 mod version;
 pub mod wire;
 
-pub use context::{Context, Target};
 pub use elapsed::Elapsed;
 pub use error::OfError;
 pub use form::{Form, Incoming, MsgType, identify};

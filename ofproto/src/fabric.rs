@@ -1,0 +1,189 @@
+//! The switches of one datapath, and the threads that keep its megaflows.
+//!
+//! Locking: the state lock ([`Fabric::read`], [`Fabric::write`]) comes first; the small locks (MAC tables,
+//! megaflow shards, frozen states) are taken for a moment with nothing taken behind them. Nobody calls
+//! [`dpif::Dpif::execute`] with the state lock held, because it may come back as an upcall.
+
+use crate::async_event::AsyncQueue;
+use crate::effects::{self, Deferred, Effect, Passed};
+use crate::megaflow::{Megaflow, Megaflows};
+use crate::recirc::RecircTable;
+use crate::switch::State;
+use clock::Clock;
+use dpif::Dpif;
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// `other_config` of the Open_vSwitch table that governs megaflows. Milliseconds and counts.
+#[derive(Debug)]
+pub struct Knobs {
+    pub flow_limit: AtomicU64,
+    pub max_idle_ms: AtomicU64,
+    pub max_revalidator_ms: AtomicU64,
+    pub min_revalidate_pps: AtomicU64,
+    /// `upcall/disable-megaflows`: install exact-match flows.
+    pub megaflows: AtomicBool,
+    /// `upcall/disable-ufid`: affects dumps only, our datapath always has identifiers.
+    pub ufid: AtomicBool,
+}
+
+impl Default for Knobs {
+    fn default() -> Self {
+        Knobs {
+            flow_limit: 200_000.into(),
+            max_idle_ms: 10_000.into(),
+            max_revalidator_ms: 500.into(),
+            min_revalidate_pps: 5.into(),
+            megaflows: true.into(),
+            ufid: true.into(),
+        }
+    }
+}
+
+/// What the revalidator was asked to do, and how far it got.
+#[derive(Debug, Default)]
+pub struct Rounds {
+    pub asked: u64,
+    pub done: u64,
+    pub paused: bool,
+    pub purge: bool,
+    pub stop: bool,
+}
+
+/// One datapath with its switches.
+pub struct Fabric {
+    pub dpif: Arc<dyn Dpif>,
+    pub clock: Clock,
+    pub recirc: RecircTable,
+    pub megaflows: Megaflows,
+    pub knobs: Knobs,
+    pub async_queue: AsyncQueue,
+    state: RwLock<State>,
+    generation: AtomicU64,
+    rounds: Mutex<Rounds>,
+    round_asked: Condvar,
+    round_done: Condvar,
+}
+
+impl Fabric {
+    pub fn new(dpif: Arc<dyn Dpif>, clock: Clock) -> Arc<Self> {
+        Arc::new(Fabric {
+            dpif,
+            clock,
+            recirc: RecircTable::default(),
+            megaflows: Megaflows::default(),
+            knobs: Knobs::default(),
+            async_queue: AsyncQueue::default(),
+            state: RwLock::default(),
+            generation: AtomicU64::new(1),
+            rounds: Mutex::default(),
+            round_asked: Condvar::new(),
+            round_done: Condvar::new(),
+        })
+    }
+
+    pub fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read()
+    }
+
+    /// The writer's lock. Follow a change that forwarding depends on with [`Fabric::changed`].
+    pub fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write()
+    }
+
+    /// Something that translations depend on has changed: megaflows need another look.
+    pub fn changed(&self) {
+        self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Counts changes.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Applies the effects of passing packets, then what they ask of the tables. Takes the state lock.
+    pub fn credit(&self, effects: &[Effect], passed: Passed) {
+        if passed.count.packets == 0 {
+            return;
+        }
+        let mut deferred = Vec::new();
+        effects::apply(&self.read(), effects, passed, &mut deferred);
+        self.carry_out(deferred);
+    }
+
+    /// Makes the table changes that translations asked for. Takes the writer's lock if there are any.
+    pub fn carry_out(&self, deferred: Vec<Deferred>) {
+        if deferred.is_empty() {
+            return;
+        }
+        let now_ms = self.clock.now_ms();
+        let mut state = self.write();
+        let changed = deferred.into_iter().fold(false, |changed, d| {
+            let did = match d {
+                Deferred::Learn { switch, flow } => {
+                    crate::learn::carry_out(&mut state, switch, &flow, now_ms, &self.async_queue)
+                }
+                Deferred::ShortenTimeouts { switch, rule, idle_s, hard_s } => {
+                    crate::flow_mod::shorten_timeouts(&mut state, switch, &rule, idle_s, hard_s)
+                }
+            };
+            changed | did
+        });
+        drop(state);
+        if changed {
+            self.changed();
+        }
+    }
+
+    /// Lets go of a megaflow that is no longer in the datapath.
+    pub fn release(&self, megaflow: Megaflow) {
+        self.recirc.retire(megaflow.recircs, self.clock.now_ms());
+    }
+
+    /// Asks for a revalidation round soon. Returns its number for [`Fabric::wait_round`].
+    pub fn ask_round(&self) -> u64 {
+        let mut rounds = self.rounds.lock();
+        rounds.asked = rounds.done + 2;
+        self.round_asked.notify_all();
+        rounds.asked
+    }
+
+    /// Waits until a round that began after the call to [`Fabric::ask_round`] has ended.
+    pub fn wait_round(&self, round: u64) {
+        let mut rounds = self.rounds.lock();
+        while rounds.done < round && !rounds.stop && !rounds.paused {
+            self.round_done.wait(&mut rounds);
+        }
+    }
+
+    /// Changes what the revalidator is to do.
+    pub fn steer(&self, f: impl FnOnce(&mut Rounds)) {
+        f(&mut self.rounds.lock());
+        self.round_asked.notify_all();
+        self.round_done.notify_all();
+    }
+
+    /// For the revalidator: waits up to `for_ms` of real time for something to do.
+    pub fn next_order(&self, for_ms: u64) -> Rounds {
+        let mut rounds = self.rounds.lock();
+        let idle = |r: &Rounds| !r.stop && !r.purge && (r.paused || r.asked <= r.done);
+        if idle(&rounds) {
+            self.round_asked.wait_for(&mut rounds, std::time::Duration::from_millis(for_ms));
+        }
+        let order = Rounds { ..*rounds };
+        rounds.purge = false;
+        order
+    }
+
+    /// For the revalidator: a round has ended.
+    pub fn round_ended(&self) {
+        self.rounds.lock().done += 1;
+        self.round_done.notify_all();
+    }
+
+    /// Rounds ended so far.
+    pub fn rounds_done(&self) -> u64 {
+        self.rounds.lock().done
+    }
+}

@@ -1,0 +1,135 @@
+//! The state of all switches of one datapath: everything that a translation reads.
+//!
+//! [`State`] lies behind one lock (see [`crate::fabric`]). Handlers and the revalidator translate under
+//! the reader's side; the main task changes tables and ports under the writer's. So a translation sees a
+//! bundle of changes wholly or not at all. What translation itself changes (MAC tables, counters) has its
+//! own small lock or is atomic.
+
+use crate::ids::{BundleId, OfPort, SwitchId};
+use crate::mac_table::{Learned, MacTable};
+use crate::port::{Attachment, Bundle, Port, PortOwner};
+use crate::table::{TABLES, Table};
+use dpif::PortNo;
+use flow::{EthAddr, TlvTable};
+use hashbrown::HashMap;
+use openflow::msg::switch_config::FragHandling;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// One OpenFlow switch.
+#[derive(Debug)]
+pub struct Switch {
+    pub id: SwitchId,
+    pub name: String,
+    pub datapath_id: u64,
+    pub tables: Vec<Table>,
+    pub ports: BTreeMap<OfPort, Port>,
+    pub bundles: BTreeMap<BundleId, Bundle>,
+    pub macs: Mutex<MacTable>,
+    pub frag: FragHandling,
+    /// A controller wants packets with an invalid TTL.
+    pub invalid_ttl_to_controller: bool,
+    /// `other_config:forward-bpdu`.
+    pub forward_bpdu: bool,
+    /// No controller answers and `fail_mode` is standalone: table 254 forwards as NORMAL.
+    pub fail_open: bool,
+    pub tlv: Arc<TlvTable>,
+    /// Set when a MAC moved or was learned: megaflows that NORMAL made may be out of date.
+    pub macs_changed: AtomicBool,
+    pub numbers: crate::admin::PortNumbers,
+    pub guardians: crate::learn::Guardians,
+    /// Some controller wants the packets that no rule matches (one of OpenFlow 1.0 to 1.2).
+    pub packet_in_on_miss: bool,
+    next_bundle: u32,
+}
+
+impl Switch {
+    pub fn new(id: SwitchId, name: &str, datapath_id: u64) -> Self {
+        Switch {
+            id,
+            name: name.to_owned(),
+            datapath_id,
+            tables: (0..TABLES).map(|_| Table::default()).collect(),
+            ports: BTreeMap::new(),
+            bundles: BTreeMap::new(),
+            macs: Mutex::default(),
+            frag: FragHandling::Normal,
+            invalid_ttl_to_controller: false,
+            forward_bpdu: false,
+            fail_open: false,
+            tlv: Arc::default(),
+            macs_changed: AtomicBool::new(false),
+            guardians: crate::learn::Guardians::default(),
+            numbers: crate::admin::PortNumbers::default(),
+            packet_in_on_miss: false,
+            next_bundle: 1,
+        }
+    }
+
+    pub fn port(&self, no: OfPort) -> Option<&Port> {
+        self.ports.get(&no)
+    }
+
+    pub fn port_by_name(&self, name: &str) -> Option<&Port> {
+        self.ports.values().find(|p| p.name == name)
+    }
+
+    pub fn bundle_of(&self, port: OfPort) -> Option<&Bundle> {
+        self.bundles.get(&self.ports.get(&port)?.bundle?)
+    }
+
+    /// Learns a source address, if there is anything to learn.
+    pub fn learn_mac(&self, mac: EthAddr, vlan: u16, bundle: BundleId, now_ms: u64, grat_arp: bool) {
+        let mut macs = self.macs.lock();
+        if macs.may_learn(mac, vlan) && macs.learn(mac, vlan, bundle, now_ms, grat_arp) != Learned::Refreshed
+        {
+            self.macs_changed.store(true, Relaxed);
+        }
+    }
+
+    /// A number for a new bundle.
+    pub fn new_bundle_id(&mut self) -> BundleId {
+        self.next_bundle += 1;
+        BundleId(self.next_bundle)
+    }
+
+    /// Number of rules in all tables that controllers see.
+    pub fn rule_count(&self) -> usize {
+        self.tables.iter().map(Table::len).sum()
+    }
+}
+
+/// All switches of one datapath.
+#[derive(Debug, Default)]
+pub struct State {
+    pub switches: BTreeMap<SwitchId, Switch>,
+    /// Which switch port each datapath port is.
+    pub owners: HashMap<PortNo, PortOwner>,
+    /// Patch ports by name.
+    pub patches: HashMap<String, PortOwner>,
+    pub last_switch: u32,
+}
+
+impl State {
+    pub fn switch(&self, id: SwitchId) -> Option<&Switch> {
+        self.switches.get(&id)
+    }
+
+    pub fn switch_by_name(&self, name: &str) -> Option<&Switch> {
+        self.switches.values().find(|s| s.name == name)
+    }
+
+    /// The other end of a patch port, if both ends name each other.
+    pub fn patch_peer(&self, port: &Port) -> Option<(&Switch, &Port)> {
+        let Attachment::Patch { peer } = &port.attachment else { return None };
+        let owner = self.patches.get(peer)?;
+        let switch = self.switches.get(&owner.switch)?;
+        let other = switch.ports.get(&owner.port)?;
+        match &other.attachment {
+            Attachment::Patch { peer } if *peer == port.name => Some((switch, other)),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! The context of a translation: lookups, recursion, freezing, and the end.
+
+use super::trace::{NodeKind, Trace};
+use super::{SwitchInput, Translation, wildcards};
+use crate::effects::Effect;
+use crate::fabric::Fabric;
+use crate::ids::{OfPort, in_port};
+use crate::port::PortConfig;
+use crate::recirc::{Frozen, FrozenMetadata, RecircNode};
+use crate::rule::Rule;
+use crate::switch::{State, Switch};
+use crate::table::TableMiss;
+use dpif::{Action, Actions, DropReason, SlowPath};
+use flow::{Flow, Mask, Value};
+use openflow::action::Action as OfAction;
+use openflow::msg::switch_config::FragHandling;
+use std::sync::Arc;
+
+/// Nested tables, groups and bridges.
+pub const DEPTH_MAX: u32 = 64;
+/// Table lookups of one translation.
+pub const RESUBMITS_MAX: u32 = DEPTH_MAX * DEPTH_MAX;
+/// Datapath actions of one translation.
+pub const ACTIONS_MAX: usize = 4_096;
+/// Bytes on the stack of `push` and `pop`.
+pub const STACK_BYTES_MAX: usize = 65_536;
+
+/// The packet's way through one switch: what a patch port sets aside.
+pub(super) struct Ctx<'a> {
+    pub fabric: &'a Fabric,
+    pub state: &'a State,
+    pub switch: &'a Switch,
+    pub is_packet_out: bool,
+
+    /// The packet as the tables see it now.
+    pub flow: Flow,
+    /// The packet as the datapath's actions so far have made it.
+    pub base: Flow,
+    pub wc: Mask,
+    pub actions: Actions,
+    pub effects: Vec<Effect>,
+    pub recircs: Vec<Arc<RecircNode>>,
+    pub slow: SlowPath,
+    pub error: DropReason,
+    pub trace: Option<Trace>,
+
+    pub stack: Vec<Value>,
+    pub stack_bytes: usize,
+    pub action_set: Vec<OfAction>,
+    pub in_action_set: bool,
+    pub in_group: bool,
+    pub table: u8,
+    pub rule: Option<Arc<Rule>>,
+    pub rule_cookie: u64,
+    depth: u32,
+    resubmits: u32,
+    /// An `exit` action ended the pipeline of this switch.
+    pub exit: bool,
+    pub was_mpls: bool,
+    pub conntracked: bool,
+    pub mirrors: u32,
+    /// Bytes that the next output may send (`output(max_len=...)`).
+    pub trunc: Option<u32>,
+    /// `skb_priority` of the packet as it came: what `pop_queue` restores.
+    pub original_priority: u32,
+}
+
+impl<'a> Ctx<'a> {
+    pub fn new(fabric: &'a Fabric, state: &'a State, switch: &'a Switch, input: &SwitchInput<'a>) -> Self {
+        Ctx {
+            fabric,
+            state,
+            switch,
+            is_packet_out: input.is_packet_out,
+            flow: input.flow.clone(),
+            base: input.flow.clone(),
+            wc: wildcards::initial(&input.flow),
+            actions: Vec::new(),
+            effects: Vec::new(),
+            recircs: Vec::new(),
+            slow: SlowPath::empty(),
+            error: DropReason::Ok,
+            trace: None,
+            stack: Vec::new(),
+            stack_bytes: 0,
+            action_set: Vec::new(),
+            in_action_set: false,
+            in_group: false,
+            table: 0,
+            rule: None,
+            rule_cookie: u64::MAX,
+            depth: 0,
+            resubmits: 0,
+            exit: false,
+            was_mpls: false,
+            conntracked: false,
+            mirrors: 0,
+            trunc: None,
+            original_priority: input.flow.skb_priority,
+        }
+    }
+
+    /// Whether translation must not go on in this switch.
+    pub fn stopped(&self) -> bool {
+        self.exit || self.error != DropReason::Ok
+    }
+
+    pub fn report(&mut self, kind: NodeKind, text: impl FnOnce() -> String) {
+        if let Some(t) = &mut self.trace {
+            t.add(kind, text());
+        }
+    }
+
+    pub fn detail(&mut self, text: &str) {
+        self.report(NodeKind::Detail, || text.to_owned());
+    }
+
+    pub fn warn(&mut self, text: &str) {
+        self.report(NodeKind::Warning, || text.to_owned());
+    }
+
+    /// Ends the translation with a reason.
+    pub fn fail(&mut self, error: DropReason, text: &str) {
+        self.report(NodeKind::Error, || text.to_owned());
+        self.error = error;
+    }
+
+    /// Translates from the beginning, or from where `frozen` left off.
+    pub fn run(&mut self, frozen: Option<&RecircNode>, actions: Option<&[OfAction]>) {
+        if let Some(node) = frozen {
+            self.thaw(node);
+            return;
+        }
+        let name = self.switch.name.clone();
+        self.report(NodeKind::Bridge, || format!("bridge(\"{name}\")"));
+        self.below(|cx| match actions {
+            Some(list) => cx.list(list),
+            None => cx.enter_pipeline(),
+        });
+        self.finish_pipeline();
+    }
+
+    /// Looks up table 0, if the input port lets packets in.
+    fn enter_pipeline(&mut self) {
+        let port = in_port(&self.flow);
+        if let Some(p) = self.switch.port(port)
+            && p.config.contains(PortConfig::NO_RECV)
+        {
+            self.detail("OFPPC_NO_RECV set, dropping");
+            return;
+        }
+        self.table_action(port, 0, true);
+    }
+
+    /// Executes the action set when the pipeline of a switch has ended.
+    fn finish_pipeline(&mut self) {
+        if self.error == DropReason::Ok {
+            self.run_action_set();
+        }
+    }
+
+    fn thaw(&mut self, node: &RecircNode) {
+        let f = &node.frozen;
+        self.report(NodeKind::Thaw, || "thaw".to_owned());
+        f.metadata.restore(&mut self.flow);
+        self.base = self.flow.clone();
+        self.stack = f.stack.iter().map(|b| Value::from_bytes(b)).collect();
+        self.stack_bytes = f.stack.iter().map(Vec::len).sum();
+        self.action_set = f.action_set.clone();
+        self.mirrors = f.mirrors;
+        self.conntracked = f.conntracked;
+        self.was_mpls = f.was_mpls;
+        self.rule_cookie = f.rule_cookie;
+        self.table = f.rule_table;
+        self.below(|cx| {
+            if f.actions.is_empty() {
+                let port = in_port(&cx.flow);
+                cx.table_action(port, f.table, true);
+            } else {
+                cx.list(&f.actions);
+            }
+        });
+        self.finish_pipeline();
+    }
+
+    /// Runs `f` one level below the last line of the trace.
+    pub fn below<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
+        if let Some(t) = &mut self.trace {
+            t.enter();
+        }
+        let out = f(self);
+        if let Some(t) = &mut self.trace {
+            t.leave();
+        }
+        out
+    }
+
+    /// What must be kept to go on later with `actions`, or at `table` if there are none.
+    pub fn freeze(&self, table: u8, actions: Vec<OfAction>, userdata: &[u8]) -> Frozen {
+        Frozen {
+            switch: self.switch.id,
+            table,
+            in_port: in_port(&self.flow),
+            metadata: FrozenMetadata::of(&self.flow),
+            stack: self.stack.iter().map(|v| v.as_bytes().to_vec()).collect(),
+            mirrors: self.mirrors,
+            conntracked: self.conntracked,
+            was_mpls: self.was_mpls,
+            actions,
+            action_set: self.action_set.clone(),
+            rule_cookie: self.rule_cookie,
+            rule_table: self.table,
+            userdata: userdata.to_vec(),
+        }
+    }
+
+    /// Interns a frozen state for as long as this translation's actions live.
+    pub fn intern(&mut self, frozen: Frozen) -> Option<u32> {
+        let Some(node) = self.fabric.recirc.intern(frozen) else {
+            self.fail(DropReason::NoRecirculationContext, "Failed to allocate recirculation id");
+            return None;
+        };
+        let id = node.id;
+        self.recircs.push(node);
+        Some(id)
+    }
+
+    /// Whether one more table, group or bridge may be entered.
+    pub fn may_descend(&mut self) -> bool {
+        if self.depth >= DEPTH_MAX {
+            self.fail(DropReason::RecursionTooDeep, "over max translation depth 64");
+        } else if self.resubmits >= RESUBMITS_MAX {
+            self.fail(DropReason::TooManyResubmits, "over 4096 resubmit actions");
+        } else if self.actions.len() > ACTIONS_MAX {
+            self.fail(DropReason::TooManyResubmits, "resubmits yielded over 64 kB of actions");
+        } else if self.stack_bytes >= STACK_BYTES_MAX {
+            self.fail(DropReason::StackTooDeep, "resubmits yielded over 64 kB of stack");
+        } else {
+            return true;
+        }
+        false
+    }
+
+    /// Runs `f` one level deeper.
+    pub fn deeper<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
+        self.depth += 1;
+        self.resubmits += 1;
+        let out = f(self);
+        self.depth -= 1;
+        out
+    }
+
+    /// Looks `table` up as if the packet had come from `port`, and runs what is found.
+    pub fn table_action(&mut self, port: OfPort, table: u8, honor_miss: bool) {
+        if !self.may_descend() {
+            return;
+        }
+        let (old_table, old_rule, old_cookie) = (self.table, self.rule.take(), self.rule_cookie);
+        let found = self.lookup_from(port, table, honor_miss);
+        match found {
+            Found::Rule(rule) => self.deeper(|cx| cx.run_rule(&rule)),
+            Found::ToController => self.table_miss_to_controller(),
+            Found::Nothing => {}
+        }
+        (self.table, self.rule, self.rule_cookie) = (old_table, old_rule, old_cookie);
+    }
+
+    fn run_rule(&mut self, rule: &Arc<Rule>) {
+        self.effects.push(Effect::Rule(rule.clone()));
+        self.rule_cookie = rule.cookie;
+        self.rule = Some(rule.clone());
+        self.below(|cx| {
+            if rule.actions.is_empty() {
+                cx.report(NodeKind::Action, || "drop".to_owned());
+            }
+            cx.list(&rule.actions);
+        });
+    }
+
+    /// Looks up one table after the other, as long as misses say "continue".
+    fn lookup_from(&mut self, port: OfPort, first: u8, honor_miss: bool) -> Found {
+        let mut key = self.flow.clone();
+        key.in_port = u32::from(port.0);
+        if key.nw_frag & flow::NW_FRAG_ANY != 0 {
+            match self.switch.frag {
+                FragHandling::Normal => (key.tp_src, key.tp_dst) = (0, 0),
+                FragHandling::Drop => {
+                    self.report(NodeKind::Table, || {
+                        let why = "Packets are IP fragments and the fragment handling mode is \"drop\".";
+                        format!("{first:2}. {why}")
+                    });
+                    self.below(|cx| cx.report(NodeKind::Action, || "drop".to_owned()));
+                    return Found::Nothing;
+                }
+                FragHandling::Reassemble | FragHandling::NxMatch => {}
+            }
+        }
+        let switch = self.switch;
+        for (id, table) in switch.tables.iter().enumerate().skip(first.into()) {
+            self.table = id as u8;
+            let rule = table.lookup(&key, Some(&mut self.wc)).cloned();
+            self.effects.push(Effect::Table { counters: table.counters.clone(), hit: rule.is_some() });
+            if let Some(rule) = rule {
+                self.report_rule(&rule);
+                return Found::Rule(rule);
+            }
+            if !honor_miss {
+                return Found::Nothing;
+            }
+            match table.miss {
+                TableMiss::Continue => continue,
+                TableMiss::Controller => return Found::ToController,
+                TableMiss::Default if switch.packet_in_on_miss => return Found::ToController,
+                TableMiss::Default | TableMiss::Drop => {
+                    self.report(NodeKind::Table, || format!("{id:2}. No match."));
+                    self.below(|cx| cx.report(NodeKind::Action, || "drop".to_owned()));
+                    return Found::Nothing;
+                }
+            }
+        }
+        Found::Nothing
+    }
+
+    fn report_rule(&mut self, rule: &Rule) {
+        let Some(trace) = &mut self.trace else { return };
+        let mut text = format!("{:2}. ", rule.table);
+        let m = rule.matching.expand();
+        text.push_str(&crate::text::rule_head(&m, rule.priority));
+        if rule.cookie != 0 {
+            text.push_str(&format!(", cookie {:#x}", rule.cookie));
+        }
+        trace.add(NodeKind::Table, text);
+    }
+
+    /// The translation's result.
+    pub fn finish(mut self, generation: u64) -> Translation {
+        wildcards::finish(&mut self.wc, &self.flow);
+        if self.error != DropReason::Ok {
+            self.actions.clear();
+            self.effects.retain(|e| matches!(e, Effect::Rule(_) | Effect::Table { .. }));
+        }
+        if self.actions.is_empty() {
+            self.actions.push(Action::Drop(self.error));
+        }
+        Translation {
+            actions: self.actions,
+            mask: self.wc,
+            slow: self.slow,
+            effects: self.effects,
+            recircs: self.recircs,
+            error: self.error,
+            may_install: true,
+            generation,
+            flow: self.flow,
+            trace: self.trace,
+        }
+    }
+}
+
+/// What a table lookup says.
+enum Found {
+    Rule(Arc<Rule>),
+    ToController,
+    Nothing,
+}

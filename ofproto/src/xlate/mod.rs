@@ -1,0 +1,144 @@
+//! Translation: from a packet's key and the OpenFlow tables to datapath actions.
+//!
+//! A translation reads [`State`] and changes nothing. It yields the actions, the exact set of bits that it
+//! looked at (the megaflow), and a list of [`Effect`]s that each packet using them owes. Who asks decides
+//! what to do with those.
+//!
+//! - [`ctx`]: the context that travels along, table lookups, recursion, freezing
+//! - [`actions`]: one arm per OpenFlow action
+//! - [`output`]: ports, patch cables, flooding, the controller
+//! - [`normal`]: the learning switch; [`vlan`]: what bundles do to VLAN tags
+//! - [`select`]: `bundle` and `multipath`
+//! - [`trace`]: what `ofproto/trace` shows
+
+mod actions;
+mod ctx;
+mod normal;
+mod output;
+mod select;
+#[cfg(test)]
+mod tests;
+pub mod trace;
+mod vlan;
+mod wildcards;
+
+use crate::effects::Effect;
+use crate::fabric::Fabric;
+use crate::ids::{OfPort, SwitchId};
+use crate::recirc::RecircNode;
+use crate::switch::State;
+use ctx::Ctx;
+use dpif::{Action, Actions, DropReason, SlowPath};
+use flow::{Flow, Mask};
+use openflow::action::Action as OfAction;
+use packet::Packet;
+use std::sync::Arc;
+use trace::Trace;
+pub use wildcards::exact_mask;
+
+/// A packet to translate, as the datapath describes it.
+pub struct Input<'a> {
+    /// In datapath terms.
+    pub key: &'a Flow,
+    /// The packet itself, if there is one; a revalidation has only the key.
+    pub packet: Option<&'a Packet>,
+    /// Whether this is about a packet that is forwarded now (and not a what-if).
+    pub side_effects: bool,
+}
+
+/// A packet to translate, as OpenFlow describes it.
+pub struct SwitchInput<'a> {
+    pub switch: SwitchId,
+    /// In switch terms (`in_port` an OpenFlow port).
+    pub flow: Flow,
+    pub packet: Option<&'a Packet>,
+    /// Runs these instead of looking up table 0 (packet-out).
+    pub actions: Option<&'a [OfAction]>,
+    pub is_packet_out: bool,
+    pub frozen: Option<Arc<RecircNode>>,
+    pub trace: Option<Trace>,
+}
+
+/// What came of a translation.
+pub struct Translation {
+    pub actions: Actions,
+    /// The bits that were looked at, in datapath terms.
+    pub mask: Mask,
+    /// Why each packet must come to the switch, if it must.
+    pub slow: SlowPath,
+    pub effects: Vec<Effect>,
+    /// Frozen states that the actions refer to.
+    pub recircs: Vec<Arc<RecircNode>>,
+    /// Why the packet is dropped, if translation failed.
+    pub error: DropReason,
+    /// Whether the answer may be cached as a megaflow.
+    pub may_install: bool,
+    /// The fabric's generation when translation began.
+    pub generation: u64,
+    /// The switch key at the end, before the last action set.
+    pub flow: Flow,
+    pub trace: Option<Trace>,
+}
+
+/// Translates a packet of the datapath.
+pub fn translate(fabric: &Fabric, state: &State, input: Input<'_>) -> Translation {
+    let generation = fabric.generation();
+    let mut flow = input.key.clone();
+    flow.actset_output = u32::from(OfPort::UNSET.0);
+    let mut frozen = None;
+    let switch = if input.key.recirc_id != 0 {
+        let Some(node) = fabric.recirc.get(input.key.recirc_id) else {
+            return dropped(input.key, DropReason::NoRecirculationContext, generation);
+        };
+        let switch = node.frozen.switch;
+        frozen = Some(node);
+        switch
+    } else {
+        let owner = state.owners.get(&dpif::PortNo(input.key.in_port));
+        let Some(owner) = owner else {
+            return dropped(input.key, DropReason::BridgeNotFound, generation);
+        };
+        flow.in_port = u32::from(owner.port.0);
+        owner.switch
+    };
+    let input = SwitchInput {
+        switch,
+        flow,
+        packet: input.packet,
+        actions: None,
+        is_packet_out: false,
+        frozen,
+        trace: None,
+    };
+    translate_switch(fabric, state, input)
+}
+
+/// Translates a packet of a switch.
+pub fn translate_switch(fabric: &Fabric, state: &State, input: SwitchInput<'_>) -> Translation {
+    let generation = fabric.generation();
+    let Some(switch) = state.switch(input.switch) else {
+        return dropped(&input.flow, DropReason::BridgeNotFound, generation);
+    };
+    let mut ctx = Ctx::new(fabric, state, switch, &input);
+    ctx.trace = input.trace;
+    ctx.run(input.frozen.as_deref(), input.actions);
+    let mut t = ctx.finish(generation);
+    t.may_install &= input.actions.is_none();
+    t
+}
+
+/// A translation that could not even begin.
+fn dropped(key: &Flow, error: DropReason, generation: u64) -> Translation {
+    Translation {
+        actions: vec![Action::Drop(error)],
+        mask: exact_mask(key),
+        slow: SlowPath::empty(),
+        effects: Vec::new(),
+        recircs: Vec::new(),
+        error,
+        may_install: false,
+        generation,
+        flow: key.clone(),
+        trace: None,
+    }
+}

@@ -1,0 +1,187 @@
+//! Getting rid of a packet: ports, patch cables, flooding, the controller.
+
+use super::ctx::Ctx;
+use super::trace::NodeKind;
+use crate::effects::Effect;
+use crate::ids::{OfPort, in_port};
+use crate::port::{Attachment, Port, PortConfig};
+use dpif::{Action, ControllerUserdata, Userdata, Userspace};
+use flow::U128;
+use openflow::action::{Controller, reason};
+
+impl Ctx<'_> {
+    /// The `output` action.
+    pub fn output(&mut self, port: OfPort, max_len: u16) {
+        match port {
+            OfPort::IN_PORT => self.send_to_port(in_port(&self.flow)),
+            OfPort::TABLE => self.table_action(in_port(&self.flow), 0, true),
+            OfPort::NORMAL => self.normal(),
+            OfPort::FLOOD => self.flood(|p| !p.config.contains(PortConfig::NO_FLOOD)),
+            OfPort::ALL => self.flood(|_| true),
+            OfPort::CONTROLLER => {
+                let why = if self.is_packet_out {
+                    reason::PACKET_OUT
+                } else if self.in_group {
+                    reason::GROUP
+                } else if self.in_action_set {
+                    reason::ACTION_SET
+                } else {
+                    reason::ACTION
+                };
+                let to = Controller { max_len, reason: why, ..Controller::default() };
+                self.controller(&to);
+            }
+            OfPort::NONE => {}
+            _ if port == in_port(&self.flow) => self.detail("skipping output to input port"),
+            _ => self.send_to_port(port),
+        }
+    }
+
+    /// Every port but the input port for which `pick` holds.
+    fn flood(&mut self, pick: impl Fn(&Port) -> bool) {
+        let from = in_port(&self.flow);
+        let switch = self.switch;
+        for port in switch.ports.values().filter(|p| p.no != from && pick(p)) {
+            self.send_to_port(port.no);
+        }
+    }
+
+    /// Sends the packet out of `no` as it is now.
+    pub fn send_to_port(&mut self, no: OfPort) {
+        let Some(port) = self.switch.port(no) else {
+            self.warn("Nonexistent output port");
+            return;
+        };
+        if port.config.contains(PortConfig::NO_FWD) {
+            self.detail("OFPPC_NO_FWD set, skipping output");
+            return;
+        }
+        match &port.attachment {
+            Attachment::Patch { .. } => self.cross_patch(port),
+            Attachment::Datapath(dp_port) => {
+                self.commit();
+                if let Some(max) = self.trunc {
+                    self.actions.push(Action::Trunc(max));
+                }
+                self.actions.push(Action::Output(*dp_port));
+            }
+            Attachment::None => self.detail("output port has no device"),
+        }
+    }
+
+    /// Puts the packet into the switch at the other end of a patch cable.
+    fn cross_patch(&mut self, port: &Port) {
+        let Some((switch, peer)) = self.state.patch_peer(port) else {
+            self.detail("Nonexistent patch port peer");
+            return;
+        };
+        if !self.may_descend() {
+            return;
+        }
+        let patch = Effect::Patch { from: port.virtual_stats.clone(), to: peer.virtual_stats.clone() };
+        self.effects.push(patch);
+        let here = self.switch;
+        let flow = self.flow.clone();
+        let stack = std::mem::take(&mut self.stack);
+        let stack_bytes = std::mem::take(&mut self.stack_bytes);
+        let action_set = std::mem::take(&mut self.action_set);
+        let place = (self.table, self.rule.take(), self.rule_cookie);
+        let marks = (self.exit, self.was_mpls, self.conntracked, self.in_action_set, self.in_group);
+
+        self.switch = switch;
+        self.enter_peer(peer.no);
+        self.deeper(|cx| cx.run(None, None));
+
+        self.switch = here;
+        self.flow = flow;
+        (self.stack, self.stack_bytes, self.action_set) = (stack, stack_bytes, action_set);
+        (self.table, self.rule, self.rule_cookie) = place;
+        (self.exit, self.was_mpls, self.conntracked, self.in_action_set, self.in_group) = marks;
+    }
+
+    /// The packet as it appears behind a patch cable: its fields stay, its context does not.
+    fn enter_peer(&mut self, port: OfPort) {
+        let f = &mut self.flow;
+        f.in_port = u32::from(port.0);
+        f.metadata = 0;
+        f.regs = Default::default();
+        f.tunnel = Default::default();
+        f.actset_output = u32::from(OfPort::UNSET.0);
+        f.conj_id = 0;
+        (f.ct_state, f.ct_zone, f.ct_mark, f.ct_label) = (0, 0, 0, U128::ZERO);
+        (f.ct_nw_proto, f.ct_nw_src, f.ct_nw_dst, f.ct_tp_src, f.ct_tp_dst) = (0, 0, 0, 0, 0);
+        (f.ct_ipv6_src, f.ct_ipv6_dst) = (U128::ZERO, U128::ZERO);
+        (self.exit, self.conntracked, self.in_action_set, self.in_group) = (false, false, false, false);
+    }
+
+    /// Makes the datapath's packet equal to ours.
+    pub fn commit(&mut self) {
+        let unchanged =
+            self.base.words()[..flow::word::OPENFLOW] == self.flow.words()[..flow::word::OPENFLOW];
+        if !unchanged && self.base.dl_dst != self.flow.dl_dst {
+            self.fail(dpif::DropReason::UnsupportedPacketType, "changing fields is not built yet");
+        }
+    }
+
+    /// A packet that no rule matched, where the table sends those to the controller.
+    pub fn table_miss_to_controller(&mut self) {
+        let from = self.switch.port(in_port(&self.flow));
+        if from.is_some_and(|p| p.config.contains(PortConfig::NO_PACKET_IN)) {
+            return;
+        }
+        let to = Controller { max_len: u16::MAX, reason: reason::IMPLICIT_MISS, ..Controller::default() };
+        let action = openflow::action::Action::Controller(Box::new(to.clone()));
+        let table = self.table;
+        self.report(NodeKind::Table, || format!("{table:2}. No match, and a \"packet-in\" is called for."));
+        self.below(|cx| {
+            cx.report(NodeKind::Action, || crate::text::action(&action));
+            cx.controller(&to);
+        });
+    }
+
+    /// The `controller` action: the datapath sends the packet up with a note.
+    pub fn controller(&mut self, to: &Controller) {
+        let mut why = to.reason;
+        // OpenFlow 1.3 and later: a table-miss entry's packets have a reason of their own.
+        if why == reason::ACTION && self.is_table_miss_rule() {
+            why = reason::EXPLICIT_MISS;
+        }
+        self.commit();
+        let frozen = self.freeze(self.table, Vec::new(), &to.userdata);
+        let Some(recirc_id) = self.intern(frozen) else { return };
+        let note = ControllerUserdata {
+            reason: why,
+            dont_send: false,
+            continuation: to.pause,
+            recirc_id,
+            rule_cookie: self.rule_cookie,
+            controller_id: to.controller_id,
+            max_len: to.max_len,
+            bridge: u64::from(self.switch.id.0),
+        };
+        let userdata = Userdata::Controller(Box::new(note));
+        let up = Userspace { userdata, egress_tunnel_port: None, wants_actions: false };
+        self.actions.push(Action::Userspace(up));
+    }
+
+    /// A table-miss entry matches everything with priority 0 (OpenFlow 1.3, 5.4).
+    fn is_table_miss_rule(&self) -> bool {
+        self.rule.as_ref().is_some_and(|r| r.priority == 0 && r.matching.is_catchall())
+    }
+
+    /// The TTL ran out: tells those who asked for it and ends the pipeline.
+    pub fn ttl_expired(&mut self, controllers: &[u16]) {
+        let version = if self.flow.dl_type == 0x0800 { 4 } else { 6 };
+        self.report(NodeKind::Warning, || format!("IPv{version} decrement TTL exception"));
+        for id in controllers {
+            let to = Controller {
+                max_len: u16::MAX,
+                reason: reason::INVALID_TTL,
+                controller_id: *id,
+                ..Controller::default()
+            };
+            self.controller(&to);
+        }
+        self.exit = true;
+    }
+}

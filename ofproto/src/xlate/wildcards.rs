@@ -1,0 +1,58 @@
+//! The mask of a megaflow: what is always looked at, and what the datapath does not know.
+
+use flow::{Flow, Mask, PT_ETH, VLAN_CFI, word};
+
+/// Bits that every translation looks at.
+pub fn initial(flow: &Flow) -> Mask {
+    let mut wc = Mask::NONE;
+    wc.in_port = u32::MAX;
+    wc.recirc_id = u32::MAX;
+    wc.packet_type = u32::MAX;
+    if flow.packet_type == PT_ETH {
+        wc.dl_type = u16::MAX;
+    }
+    if flow.is_ip() {
+        wc.nw_frag = flow::NW_FRAG_ANY | flow::NW_FRAG_LATER;
+    }
+    if flow.tunnel.is_set() {
+        wc.tunnel.src = u32::MAX;
+        wc.tunnel.dst = u32::MAX;
+        wc.tunnel.ipv6_src = flow::U128::MAX;
+        wc.tunnel.ipv6_dst = flow::U128::MAX;
+        wc.tunnel.id = u64::MAX;
+        wc.tunnel.flags = u16::MAX;
+    }
+    wc
+}
+
+/// Turns the bits that a translation looked at into a mask that the datapath can have.
+pub fn finish(wc: &mut Mask, flow: &Flow) {
+    // Registers and metadata are zero or come from the frozen state; either way the rest of the key
+    // settles them.
+    for w in &mut wc.words_mut()[word::OPENFLOW..] {
+        *w = 0;
+    }
+    // ICMP type and code are eight bits.
+    if flow.nw_proto == 1 && flow.dl_type == 0x0800 || flow.nw_proto == 58 && flow.dl_type == 0x86dd {
+        wc.tp_src &= 0xff;
+        wc.tp_dst &= 0xff;
+    }
+    // Whoever looked at a part of a tag also looked whether there is one.
+    for v in &mut wc.0.vlans {
+        if v.tci != 0 {
+            v.tci |= VLAN_CFI;
+        }
+        v.tpid = if v.tci != 0 { u16::MAX } else { 0 };
+    }
+    if !flow.is_ip() {
+        wc.nw_frag = 0;
+    }
+}
+
+/// A mask that matches only this key: all fields that a packet of its kind has.
+pub fn exact_mask(key: &Flow) -> Mask {
+    let mut mask = Mask::for_packet(key);
+    mask.recirc_id = u32::MAX;
+    finish(&mut mask, key);
+    mask
+}
