@@ -136,7 +136,7 @@ pub struct OxmId {
     /// 0 unless `class` is [`oxm_class::EXPERIMENTER`].
     pub experimenter: u32,
     pub num: u8,
-    /// The first OpenFlow version (wire number) that has it. NXM: 1.
+    /// The first OpenFlow version (wire number) that has it. NXM and other extensions: 0.
     pub since: u8,
 }
 
@@ -191,7 +191,7 @@ pub struct FieldInfo {
     pub prereq: Prereq,
     pub writable: bool,
     pub(crate) place: Place,
-    /// Oldest OpenFlow version first.
+    /// Oldest OpenFlow version first; of those for the same, the preferred one last.
     pub oxm: &'static [OxmId],
     pub of10: Fixed,
     pub of11: Fixed,

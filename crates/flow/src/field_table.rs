@@ -45,10 +45,10 @@ macro_rules! place {
     (tlv $i:literal) => { Place::Tlv($i) };
 }
 
-/// The first OpenFlow version with a code point; an NXM, or an extension's, is in all.
+/// The first OpenFlow version with a code point; NXM's, and other extensions', are in all.
 macro_rules! since {
     () => {
-        1
+        0
     };
     ($v:literal) => {
         $v
@@ -97,7 +97,7 @@ macro_rules! fields {
 // code points with the first OpenFlow version (wire number) that has them; what the fixed matches of
 // OpenFlow 1.0 and 1.1 can say.
 fields! {
-    DpHash "dp_hash", 4:32 Bitwise Hex, None RO {u32 dp_hash} [NXM_NX_DP_HASH(35), NXOXM_ET_DP_HASH(0)];
+    DpHash "dp_hash", 4:32 Bitwise Hex, None RO {u32 dp_hash} [NXOXM_ET_DP_HASH(0), NXM_NX_DP_HASH(35)];
     RecircId "recirc_id", 4:32 No Decimal, None RO {u32 recirc_id} [NXM_NX_RECIRC_ID(36)];
     PacketType "packet_type", 4:32 No PacketType, None RO {u32 packet_type} [OXM_OF_PACKET_TYPE(44) since 6];
     ConjId "conj_id", 4:32 No Decimal, None RO {u32 conj_id} [NXM_NX_CONJ_ID(37)];

@@ -74,8 +74,8 @@ fn code_point_by_version() {
     assert_eq!(id(Field::TcpFlags, ofp::OF15), Some("OXM_OF_TCP_FLAGS"));
     assert_eq!(id(Field::ActsetOutput, ofp::OF10), Some("ONFOXM_ET_ACTSET_OUTPUT"));
     assert_eq!(id(Field::DlVlan, ofp::OF15), None);
-    // The later row of a code point in two classes wins, as in OVS's list.
-    assert_eq!(id(Field::DpHash, ofp::OF15), Some("NXOXM_ET_DP_HASH"));
+    assert_eq!(id(Field::DpHash, ofp::NXM), Some("NXM_NX_DP_HASH"));
+    assert_eq!(id(Field::DpHash, ofp::OF15), Some("NXM_NX_DP_HASH"));
 }
 
 #[test]

@@ -254,6 +254,15 @@ impl Match {
         Ok(&alloc.table)
     }
 
+    /// Whether the addresses of the original direction's tuple are of the Ethernet type that is matched. A
+    /// flow-mod for which they are not is refused with `OFPBAC_MATCH_INCONSISTENT`.
+    pub fn is_ct_tuple_consistent(&self) -> bool {
+        let m = &self.mask;
+        let v4 = m.ct_nw_src | m.ct_nw_dst != 0;
+        let v6 = !m.ct_ipv6_src.is_zero() || !m.ct_ipv6_dst.is_zero();
+        (!v4 || self.flow.dl_type == eth_type::IPV4) && (!v6 || self.flow.dl_type == eth_type::IPV6)
+    }
+
     /// The value and mask of `field`.
     pub fn get(&self, field: Field) -> (Value, Value) {
         (field.get(&self.flow), field.get_mask(&self.mask))

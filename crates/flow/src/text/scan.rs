@@ -22,7 +22,7 @@ impl<'a> Scan<'a> {
     }
 
     /// An integer: blanks, a sign, then digits. Base 0 goes by the prefix, base 16 may have one. The
-    /// second of the result tells whether it was too large for 64 bits.
+    /// second of the result tells whether it was too large for 64 bits (of which the low ones are left).
     fn wide_int(&mut self, base: u32) -> Option<(u64, bool)> {
         let mut s = *self;
         s.skip_spaces();
@@ -44,9 +44,10 @@ impl<'a> Scan<'a> {
             return None;
         }
         self.rest = rest;
-        let parsed = u64::from_str_radix(digits, base).ok();
-        let x = parsed.unwrap_or(u64::MAX);
-        Some((if negative { x.wrapping_neg() } else { x }, parsed.is_none()))
+        let value = |x: char| x.to_digit(base).unwrap_or(0).into();
+        let wrapped = digits.chars().fold(0u64, |x, c| x.wrapping_mul(base.into()).wrapping_add(value(c)));
+        let overflow = u64::from_str_radix(digits, base).is_err();
+        Some((if negative { wrapped.wrapping_neg() } else { wrapped }, overflow))
     }
 
     /// As `strtoull`: `None` if there is no number, an error if it does not fit.
