@@ -135,7 +135,6 @@ bitflags::bitflags! {
         const LLDP = 1 << 4;
         const ACTION = 1 << 5;
         const MATCH = 1 << 6;
-        const CONTROLLER = 1 << 7;
     }
 }
 

@@ -7,7 +7,17 @@
 
 pub mod action;
 pub mod api;
+pub mod attr;
 pub mod fake;
+#[cfg(test)]
+#[path = "../../packet/tests/common/frames.rs"]
+mod frames;
+pub mod fuzz;
+mod key_attrs;
+#[cfg(test)]
+mod samples;
+mod set_key;
+pub mod text;
 
 pub use action::*;
 pub use api::*;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod context;
 mod elapsed;
 pub mod error;
 pub mod form;
@@ -16,6 +17,7 @@ mod protocol;
 mod version;
 pub mod wire;
 
+pub use context::{Context, Target};
 pub use elapsed::Elapsed;
 pub use error::OfError;
 pub use form::{Form, Incoming, MsgType, identify};

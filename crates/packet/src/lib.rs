@@ -17,7 +17,9 @@ pub mod pcap;
 pub mod proto;
 
 pub use buffer::{HEADROOM, NO_OFFSET, Packet};
-pub use header::{ArpKey, EthKey, IcmpKey, Ipv4Key, Ipv6Key, Masked, NdExtKey, NdKey, NshHeader, PortsKey};
+pub use header::{
+    ArpKey, EthKey, IcmpKey, Ipv4Key, Ipv6Key, Masked, NSH_MD2_MAX, NdExtKey, NdKey, NshHeader, PortsKey,
+};
 pub use offload::{Checksum, Gso, GsoKind, Offload};
 pub use parse::{CtMeta, CtTuple, Meta, extract};
 

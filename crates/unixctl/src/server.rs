@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
@@ -38,6 +38,15 @@ pub struct Server {
     path: PathBuf,
     task: JoinHandle<()>,
     keep_file: bool,
+    /// Requests that were read and not yet answered.
+    open: watch::Receiver<usize>,
+}
+
+/// What a connection needs of the server.
+#[derive(Clone)]
+struct Link {
+    requests: mpsc::Sender<Request>,
+    open: Arc<watch::Sender<usize>>,
 }
 
 impl Server {
@@ -51,12 +60,20 @@ impl Server {
         listener.set_nonblocking(true)?;
         let listener = UnixListener::from_std(listener)?;
         let (sender, requests) = mpsc::channel(MAX_WAITING);
-        let task = tokio::spawn(accept_loop(listener, sender));
-        Ok((Server { path: path.to_owned(), task, keep_file: false }, requests))
+        let (count, open) = watch::channel(0);
+        let link = Link { requests: sender, open: Arc::new(count) };
+        let task = tokio::spawn(accept_loop(listener, link));
+        Ok((Server { path: path.to_owned(), task, keep_file: false, open }, requests))
     }
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Waits until all requests so far are answered and the answers sent, no longer than `limit`.
+    pub async fn drain(&self, limit: Duration) {
+        let mut open = self.open.clone();
+        let _ = tokio::time::timeout(limit, open.wait_for(|n| *n == 0)).await;
     }
 
     /// The socket's file now belongs to another process: dropping this server leaves it there.
@@ -100,7 +117,7 @@ fn listen(path: &Path) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-async fn accept_loop(listener: UnixListener, sender: mpsc::Sender<Request>) {
+async fn accept_loop(listener: UnixListener, link: Link) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -109,9 +126,9 @@ async fn accept_loop(listener: UnixListener, sender: mpsc::Sender<Request>) {
         match listener.accept().await {
             Ok((stream, _)) => match Arc::clone(&slots).try_acquire_owned() {
                 Ok(slot) => {
-                    let sender = sender.clone();
+                    let link = link.clone();
                     connections.spawn(async move {
-                        serve_connection(stream, sender).await;
+                        serve_connection(stream, link).await;
                         drop(slot);
                     });
                 }
@@ -126,13 +143,14 @@ async fn accept_loop(listener: UnixListener, sender: mpsc::Sender<Request>) {
     }
 }
 
-async fn serve_connection(mut stream: UnixStream, sender: mpsc::Sender<Request>) {
+async fn serve_connection(mut stream: UnixStream, link: Link) {
     let mut decoder = Decoder::default();
     let mut chunk = vec![0; 4096];
     loop {
         match decoder.next_call() {
             Ok(Some(call)) => {
-                let Some(bytes) = answer(call, &sender).await else { return };
+                let _open = Open::new(&link.open);
+                let Some(bytes) = answer(call, &link.requests).await else { return };
                 if stream.write_all(&bytes).await.is_err() {
                     return;
                 }
@@ -143,6 +161,22 @@ async fn serve_connection(mut stream: UnixStream, sender: mpsc::Sender<Request>)
             },
             Err(e) => return warn!(target: "unixctl", "{e}"),
         }
+    }
+}
+
+/// Counts a request as open while it lives.
+struct Open<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Open<'a> {
+    fn new(count: &'a watch::Sender<usize>) -> Self {
+        count.send_modify(|n| *n += 1);
+        Open(count)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|n| *n -= 1);
     }
 }
 

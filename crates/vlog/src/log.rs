@@ -198,12 +198,16 @@ impl Vlog {
     /// `--syslog-target`: also sends to this numeric `IP:PORT`. Unusable addresses are logged and forgotten.
     pub fn set_syslog_target(&self, address: &str) {
         match udp(address, None) {
-            Ok(socket) => {
-                self.syslog.lock().target = Some(socket);
-                let text = "--syslog-target flag is deprecated, use --syslog-method instead";
-                self.log("vlog", Level::Warn, text);
-            }
+            Ok(socket) => self.syslog.lock().target = Some(socket),
             Err(e) => self.log("socket_util", Level::Err, &format!("{address}: bad syslog target ({e})")),
+        }
+    }
+
+    /// What to tell the operator about the options once the daemon runs.
+    pub fn warn_of_deprecated_options(&self) {
+        if self.syslog.lock().target.is_some() {
+            let text = "--syslog-target flag is deprecated, use --syslog-method instead";
+            self.log("vlog", Level::Warn, text);
         }
     }
 

@@ -114,6 +114,7 @@ fn syslog_gets_each_line() {
     };
     assert_eq!((receive(), receive()), ("<139>a".into(), "<139>b".into()));
     vlog.set_syslog_target(&target.local_addr().unwrap().to_string());
+    vlog.warn_of_deprecated_options();
     assert!(receive().ends_with("use --syslog-method instead"));
     let mut buffer = [0; 200];
     let n = target.recv(&mut buffer).unwrap();

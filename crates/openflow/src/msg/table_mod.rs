@@ -5,7 +5,7 @@ use bitflags::bitflags;
 
 use crate::form::{Form, Incoming};
 use crate::property::{Property, PropertyType, put_property, put_u32};
-use crate::wire::PutBytes;
+use crate::wire::{PutBytes, Reader, len16};
 use crate::{OfError, Version};
 
 /// `OFPTT_ALL`: all tables.
@@ -217,7 +217,7 @@ const DESC_LEN: usize = 8;
 
 impl TableDesc {
     /// Takes a description off `r`.
-    pub(crate) fn take(r: &mut crate::wire::Reader<'_>) -> Result<Self, OfError> {
+    pub(crate) fn take(r: &mut Reader<'_>) -> Result<Self, OfError> {
         let len = usize::from({ *r }.u16()?);
         if len < DESC_LEN {
             return Err(OfError::OfpbrcBadLen);
@@ -258,7 +258,7 @@ impl TableDesc {
         if let Some(vacancy) = self.vacancy {
             vacancy.put(out);
         }
-        let len = crate::wire::len16(out.len() - start);
+        let len = len16(out.len() - start);
         out.set_u16(start, len);
     }
 }

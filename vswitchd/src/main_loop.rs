@@ -1,0 +1,136 @@
+//! The task that owns the daemon's state. Everything else sends it messages; nothing else changes [`Ctx`].
+
+use crate::memory::{self, Usage};
+use crate::process::{Daemon, Fatal, Options, reason, signals};
+use crate::{commands, process};
+use clock::{Clock, Warp};
+use coverage::Averages;
+use signals::FatalSignals;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tracing::info;
+use unixctl::{Registry, Reply, Request, Server};
+use vlog::Vlog;
+
+/// Real time that other threads get between two steps of `time/warp`.
+const WARP_PAUSE: Duration = Duration::from_millis(10);
+/// How long the last answers may take to reach their clients when the daemon exits.
+const DRAIN: Duration = Duration::from_millis(500);
+
+/// `exit [--cleanup]` was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Also remove what a restart would keep: datapaths and their ports.
+    pub cleanup: bool,
+}
+
+/// The daemon's state.
+pub struct Ctx {
+    pub clock: Clock,
+    pub options: Options,
+    pub averages: Averages,
+    pub exit: Option<Exit>,
+    /// `time/warp` in progress and who waits for it.
+    pub warp: Option<(Warp, Reply)>,
+    memory: memory::Monitor,
+}
+
+impl Ctx {
+    pub fn new(options: Options, clock: Clock) -> Self {
+        let (averages, memory) = (Averages::default(), memory::Monitor::default());
+        Ctx { clock, options, averages, exit: None, warp: None, memory }
+    }
+
+    /// What takes memory, counted.
+    pub fn memory_usage(&self) -> Usage {
+        Usage::new()
+    }
+
+    /// The reply of `memory/show`.
+    pub fn memory_text(&self) -> String {
+        memory::compose(&self.memory_usage())
+    }
+
+    /// One run over everything that time moves. Returns when the next one is due at the latest.
+    fn run(&mut self) -> u64 {
+        let now_ms = self.clock.now_ms();
+        if self.memory.run(now_ms) {
+            let usage = self.memory_text();
+            if !usage.is_empty() {
+                info!(target: "memory", "{usage}");
+            }
+        }
+        self.averages.run(now_ms).min(self.memory.next_check_ms())
+    }
+
+    /// Makes the next step of a warp in progress.
+    fn step_warp(&mut self) {
+        let last = self.warp.as_mut().is_some_and(|(warp, _)| warp.step(&self.clock));
+        if last && let Some((_, reply)) = self.warp.take() {
+            reply.ok("warped");
+        }
+    }
+}
+
+/// Runs the daemon until it is told to exit.
+pub async fn run(options: &Options, mut daemon: Daemon) -> Result<ExitCode, Fatal> {
+    let clock = Clock::new();
+    Vlog::global().set_clock(clock.clone());
+    let mut signals = FatalSignals::listen().map_err(|e| Fatal::logged("fatal_signal", reason(&e)))?;
+    let (server, mut requests) = listen(options)?;
+    let mut ctx = Ctx::new(options.clone(), clock);
+    let registry = commands::registry(&ctx);
+    for line in process::version_text(&options.program).lines() {
+        info!(target: "bridge", "{line}");
+    }
+    daemon.become_ready()?;
+    let signal = serve(&mut ctx, &registry, &mut requests, &mut signals).await;
+    if let Some(signal) = signal {
+        signals::announce(signal);
+        drop((server, daemon));
+        signals::die_of(signal);
+    }
+    if let Some(server) = &server {
+        server.drain(DRAIN).await;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The control socket, if there is to be one. Without it, the requests never come.
+fn listen(options: &Options) -> Result<(Option<Server>, unixctl::Requests), Fatal> {
+    let Some(path) = options.unixctl_path(std::process::id()) else {
+        return Ok((None, mpsc::channel(1).1));
+    };
+    let (server, requests) = Server::bind(&path).map_err(|e| {
+        let path = path.display();
+        tracing::error!(target: "stream_unix", "{path}: binding failed: {}", reason(&e));
+        Fatal::plain(format!("{path}: could not initialize control socket ({})", reason(&e)))
+    })?;
+    Ok((Some(server), requests))
+}
+
+/// Serves until `exit`, or until the signal that it returns.
+async fn serve(
+    ctx: &mut Ctx,
+    registry: &Registry<Ctx>,
+    requests: &mut mpsc::Receiver<Request>,
+    signals: &mut FatalSignals,
+) -> Option<nix::sys::signal::Signal> {
+    while ctx.exit.is_none() {
+        let next_ms = ctx.run();
+        if ctx.warp.is_some() {
+            ctx.step_warp();
+            tokio::time::sleep(WARP_PAUSE).await;
+            if ctx.warp.is_some() {
+                continue;
+            }
+        }
+        tokio::select! {
+            Some(request) = requests.recv() => registry.dispatch(ctx, request),
+            signal = signals.recv() => return Some(signal),
+            () = ctx.clock.sleep_until_ms(next_ms) => {}
+        }
+    }
+    None
+}
