@@ -1,9 +1,11 @@
 //! The switch daemon: what `ovs-vswitchd` does around the switch itself.
 //!
-//! * [`config`]: what the database asks for, as types.
 //! * [`process`]: command line, becoming a daemon, signals.
 //! * [`main_loop`]: the one task that owns the daemon's state, and [`commands`] that reach it from the control socket.
+//! * [`config`]: what the database asks for, as types.
+//! * [`bridge`]: from what is asked for to what exists.
 
+pub mod bridge;
 pub mod commands;
 pub mod config;
 pub mod main_loop;

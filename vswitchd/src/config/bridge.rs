@@ -24,6 +24,14 @@ pub struct BridgeConfig {
     pub datapath_type: String,
     pub interfaces: BTreeMap<String, InterfaceConfig>,
     pub ports: BTreeMap<String, PortConfig>,
+    pub identity: IdentityConfig,
+    pub settings: SwitchSettings,
+    pub remotes: RemotesConfig,
+}
+
+/// What decides on a bridge's address and datapath ID, besides its ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdentityConfig {
     /// `other_config:hwaddr`, if it can be a bridge's address.
     pub hwaddr: Option<EthAddr>,
     /// The address of a bridge that has no port to take one from: made from the row's uuid, so that it
@@ -33,8 +41,6 @@ pub struct BridgeConfig {
     pub datapath_id: Option<u64>,
     /// Ports that mirrors write to: they lend the bridge no address.
     pub mirror_outputs: BTreeSet<String>,
-    pub settings: SwitchSettings,
-    pub remotes: RemotesConfig,
 }
 
 /// What the switch as a whole is told.
@@ -72,10 +78,12 @@ impl BridgeConfig {
             datapath_type: datapath_type.to_owned(),
             interfaces,
             ports,
-            hwaddr: hwaddr(reader, row),
-            default_mac: default_mac(row.uuid),
-            datapath_id: row.map_get(COLUMN, "datapath-id").and_then(parse_datapath_id),
-            mirror_outputs: mirror_outputs(reader, row),
+            identity: IdentityConfig {
+                hwaddr: hwaddr(reader, row),
+                default_mac: default_mac(row.uuid),
+                datapath_id: row.map_get(COLUMN, "datapath-id").and_then(parse_datapath_id),
+                mirror_outputs: mirror_outputs(reader, row),
+            },
             settings: SwitchSettings::read(reader, row),
             remotes: RemotesConfig::read(reader, row),
         })

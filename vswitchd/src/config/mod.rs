@@ -14,7 +14,7 @@ mod smap;
 #[cfg(test)]
 pub mod tests;
 
-pub use bridge::{BridgeConfig, SwitchSettings};
+pub use bridge::{BridgeConfig, IdentityConfig, SwitchSettings};
 pub use flow_table::TableConfig;
 pub use global::GlobalConfig;
 pub use interface::InterfaceConfig;
