@@ -4,6 +4,7 @@
 //! * [`main_loop`]: the one task that owns the daemon's state, and [`commands`] that reach it from the control socket.
 //! * [`config`]: what the database asks for, as types.
 //! * [`bridge`]: from what is asked for to what exists.
+//! * [`status`]: what the database is told of it.
 
 pub mod bridge;
 pub mod commands;
@@ -11,3 +12,4 @@ pub mod config;
 pub mod main_loop;
 mod memory;
 pub mod process;
+pub mod status;
