@@ -9,6 +9,7 @@ pub mod form;
 pub mod header;
 #[cfg(test)]
 mod hex;
+pub mod message;
 pub mod msg;
 pub mod multipart;
 mod port_no;
@@ -22,6 +23,7 @@ pub use elapsed::Elapsed;
 pub use error::OfError;
 pub use form::{Form, Incoming, MsgType, identify};
 pub use header::{Frame, Header, frame};
+pub use message::{Message, decode};
 pub use port_no::PortNo;
 pub use protocol::{Protocol, Protocols};
 pub use version::Version;

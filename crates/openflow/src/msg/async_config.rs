@@ -1,6 +1,7 @@
 //! Which asynchronous messages a controller wants: `OFPT_GET_ASYNC`, `OFPT_SET_ASYNC` and Nicira's
 //! `NXT_SET_ASYNC_CONFIG` and `_CONFIG2`.
 
+use crate::action::reason;
 use crate::form::{Form, Incoming};
 use crate::property::{Property, PropertyType, put_u32};
 use crate::wire::{PutBytes, Reader};
@@ -22,16 +23,6 @@ pub enum AsyncMsg {
     TableStatus = 4,
     /// Request forward, by `OFPRFR_*`.
     RequestForward = 5,
-}
-
-/// Reasons of packet-ins that only tell apart what one number on the wire stands for.
-pub mod packet_in_reason {
-    /// `OFPR_NO_MATCH` on the wire.
-    pub const NO_MATCH: u32 = 0;
-    /// A table-miss flow sent the packet. Not on the wire.
-    pub const EXPLICIT_MISS: u32 = 6;
-    /// No flow matched the packet. Not on the wire.
-    pub const IMPLICIT_MISS: u32 = 7;
 }
 
 impl AsyncMsg {
@@ -75,9 +66,9 @@ impl AsyncConfig {
     /// What a controller gets that has not asked for anything.
     #[must_use]
     pub fn initial(version: Version) -> Self {
-        let mut packet_in = 0x3f & !(1 << 2) | 1 << packet_in_reason::EXPLICIT_MISS;
+        let mut packet_in = 0x3f & !(1 << 2) | 1 << reason::EXPLICIT_MISS;
         if version <= Version::Of12 {
-            packet_in |= 1 << packet_in_reason::IMPLICIT_MISS;
+            packet_in |= 1 << reason::IMPLICIT_MISS;
         }
         let flow_removed = match version {
             Version::Of10 | Version::Of11 | Version::Of12 => 0x07,
@@ -92,6 +83,14 @@ impl AsyncConfig {
         config
     }
 
+    /// Decodes a get-async reply. What is not known in it is passed over.
+    ///
+    /// # Errors
+    /// Those of properties.
+    pub fn decode_reply(msg: &Incoming<'_>) -> Result<Self, OfError> {
+        Ok(AsyncChange::decode(msg)?.applied_to(&Self::default()))
+    }
+
     /// The mask of `msg` as primary or secondary.
     #[must_use]
     pub const fn mask(&self, msg: AsyncMsg, primary: bool) -> u32 {
@@ -99,83 +98,8 @@ impl AsyncConfig {
         masks[msg as usize]
     }
 
-    /// Takes a mask over from a message. Reasons that `version` does not have are an error or, if
-    /// `loose`, left out.
-    fn set_from_wire(
-        &mut self,
-        msg: AsyncMsg,
-        primary: bool,
-        wire: u32,
-        version: Version,
-        loose: bool,
-    ) -> Result<(), OfError> {
-        let allowed = msg.allowed(version);
-        if wire & !allowed != 0 && !loose {
-            return Err(OfError::OfpacfcInvalid);
-        }
-        let mut mask = wire & allowed;
-        if msg == AsyncMsg::PacketIn && mask & 1 << packet_in_reason::NO_MATCH != 0 {
-            mask |= 1 << packet_in_reason::EXPLICIT_MISS;
-            if version < Version::Of13 {
-                mask |= 1 << packet_in_reason::IMPLICIT_MISS;
-            }
-        }
-        let masks = if primary { &mut self.primary } else { &mut self.secondary };
-        masks[msg as usize] = mask;
-        Ok(())
-    }
-
     const fn to_wire(self, msg: AsyncMsg, primary: bool, version: Version) -> u32 {
         self.mask(msg, primary) & msg.allowed(version)
-    }
-
-    /// Decodes a set-async or a get-async reply. A message with properties changes `current` where it
-    /// says something; one without says everything.
-    ///
-    /// # Errors
-    /// `OFPACFC_INVALID`, `OFPACFC_UNSUPPORTED` and those of properties.
-    pub fn decode(msg: &Incoming<'_>, current: &Self) -> Result<Self, OfError> {
-        match msg.form {
-            Form::Ofpt14SetAsync | Form::NxtSetAsyncConfig2 => {
-                Self::decode_properties(msg.body(), msg.version, current, false)
-            }
-            Form::Ofpt14GetAsyncReply => Self::decode_properties(msg.body(), msg.version, current, true),
-            _ => Self::decode_legacy(msg.body(), msg.version),
-        }
-    }
-
-    fn decode_legacy(mut r: Reader<'_>, version: Version) -> Result<Self, OfError> {
-        let mut config = Self::default();
-        for msg in AsyncMsg::LEGACY {
-            config.set_from_wire(msg, true, r.u32()?, version, true)?;
-            config.set_from_wire(msg, false, r.u32()?, version, true)?;
-        }
-        Ok(config)
-    }
-
-    fn decode_properties(
-        mut r: Reader<'_>,
-        version: Version,
-        current: &Self,
-        loose: bool,
-    ) -> Result<Self, OfError> {
-        let mut config = *current;
-        while !r.is_empty() {
-            let property = Property::take_with(&mut r, 8, Some(0xfffe))?;
-            match kind_of(property.kind) {
-                Some((msg, primary)) => {
-                    config.set_from_wire(msg, primary, property.u32()?, version, loose)?;
-                }
-                None if loose => (),
-                None => {
-                    return Err(match property.kind {
-                        PropertyType::Standard(_) => OfError::OfpacfcUnsupported,
-                        other => other.unknown(),
-                    });
-                }
-            }
-        }
-        Ok(config)
     }
 
     /// Encodes the reply to a get-async; `None` before OpenFlow 1.3, which has no such request.
@@ -193,7 +117,7 @@ impl AsyncConfig {
         Some(out)
     }
 
-    /// Encodes a set-async for the kinds in `msgs`. Before OpenFlow 1.4 it sets those that there were
+    /// Encodes a set-async for the kinds in `msgs`, as primary and as secondary. Before OpenFlow 1.4 it sets those that there were
     /// before properties, whatever `msgs` says.
     #[must_use]
     pub fn encode_set(&self, msgs: &[AsyncMsg], version: Version, xid: u32) -> Vec<u8> {
@@ -227,6 +151,109 @@ impl AsyncConfig {
                 put_u32(out, number, self.to_wire(msg, primary, version));
             }
         }
+    }
+}
+
+/// What a set-async asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AsyncChange {
+    /// Whether what the message does not speak of is not wanted; else it stays as it is.
+    pub replaces: bool,
+    /// New masks as primary, where there are any.
+    pub primary: [Option<u32>; 6],
+    /// New masks as secondary, where there are any.
+    pub secondary: [Option<u32>; 6],
+}
+
+impl AsyncChange {
+    /// Decodes a set-async or a get-async reply.
+    ///
+    /// # Errors
+    /// `OFPACFC_INVALID` for reasons that the version does not have, `OFPACFC_UNSUPPORTED` for kinds that
+    /// are not known, and those of properties. Replies, and messages without properties, may have both.
+    pub fn decode(msg: &Incoming<'_>) -> Result<Self, OfError> {
+        match msg.form {
+            Form::Ofpt14SetAsync | Form::NxtSetAsyncConfig2 => {
+                Self::take_properties(msg.body(), msg.version, false)
+            }
+            Form::Ofpt14GetAsyncReply => Self::take_properties(msg.body(), msg.version, true),
+            _ => Self::take_legacy(msg.body(), msg.version),
+        }
+    }
+
+    /// What a controller with the configuration `current` has afterwards.
+    #[must_use]
+    pub fn applied_to(&self, current: &AsyncConfig) -> AsyncConfig {
+        let mut config = if self.replaces { AsyncConfig::default() } else { *current };
+        let sides = [(&mut config.primary, &self.primary), (&mut config.secondary, &self.secondary)];
+        for (masks, changes) in sides {
+            for (mask, change) in masks.iter_mut().zip(changes) {
+                *mask = change.unwrap_or(*mask);
+            }
+        }
+        config
+    }
+
+    fn take_legacy(mut r: Reader<'_>, version: Version) -> Result<Self, OfError> {
+        let mut change = Self { replaces: true, ..Self::default() };
+        for msg in AsyncMsg::LEGACY {
+            change.set(msg, true, r.u32()?, version, true)?;
+            change.set(msg, false, r.u32()?, version, true)?;
+        }
+        Ok(change)
+    }
+
+    fn take_properties(mut r: Reader<'_>, version: Version, loose: bool) -> Result<Self, OfError> {
+        let mut change = Self::default();
+        while !r.is_empty() {
+            let property = Property::take_with(&mut r, 8, Some(0xfffe))?;
+            match kind_of(property.kind) {
+                Some((msg, primary)) => change.set(msg, primary, property.u32()?, version, loose)?,
+                None if loose => (),
+                None => {
+                    return Err(match property.kind {
+                        PropertyType::Standard(_) => OfError::OfpacfcUnsupported,
+                        other => other.unknown(),
+                    });
+                }
+            }
+        }
+        Ok(change)
+    }
+
+    /// Takes a mask over from a message.
+    fn set(
+        &mut self,
+        msg: AsyncMsg,
+        primary: bool,
+        wire: u32,
+        version: Version,
+        loose: bool,
+    ) -> Result<(), OfError> {
+        let allowed = msg.allowed(version);
+        if wire & !allowed != 0 && !loose {
+            return Err(OfError::OfpacfcInvalid);
+        }
+        let mut mask = wire & allowed;
+        if msg == AsyncMsg::PacketIn && mask & 1 << reason::NO_MATCH != 0 {
+            mask |= 1 << reason::EXPLICIT_MISS;
+            if version < Version::Of13 {
+                mask |= 1 << reason::IMPLICIT_MISS;
+            }
+        }
+        let masks = if primary { &mut self.primary } else { &mut self.secondary };
+        masks[msg as usize] = Some(mask);
+        Ok(())
+    }
+
+    /// Encodes a set-async. Before OpenFlow 1.4 it says everything.
+    #[must_use]
+    pub fn encode(&self, version: Version, xid: u32) -> Vec<u8> {
+        let config = self.applied_to(&AsyncConfig::default());
+        let is_set =
+            |msg: &AsyncMsg| self.primary[*msg as usize].is_some() || self.secondary[*msg as usize].is_some();
+        let msgs: Vec<AsyncMsg> = AsyncMsg::ALL.into_iter().filter(is_set).collect();
+        config.encode_set(&msgs, version, xid)
     }
 }
 

@@ -84,30 +84,33 @@ impl QueueConfigRequest {
     }
 }
 
+/// The port in the header of a reply, which OpenFlow 1.4 and later do not have: [`PortNo::NONE`].
+///
+/// # Errors
+/// `OFPBAC_BAD_OUT_PORT` for a number that no port can have.
+pub fn reply_port(msg: &Incoming<'_>) -> Result<PortNo, OfError> {
+    match msg.form {
+        Form::Ofpst14QueueDescReply => Ok(PortNo::NONE),
+        Form::Ofpt10QueueGetConfigReply => Ok(PortNo(msg.body().u16()?)),
+        _ => PortNo::from_of11(msg.body().u32()?),
+    }
+}
+
 /// Decodes one message of a reply.
 ///
 /// # Errors
 /// `OFPBRC_BAD_LEN`, `OFPBAC_BAD_OUT_PORT` and those of properties.
 pub fn decode_reply(msg: &Incoming<'_>) -> Result<Vec<QueueConfig>, OfError> {
     let mut r = msg.body();
-    let port = match msg.form {
-        Form::Ofpst14QueueDescReply => None,
-        Form::Ofpt10QueueGetConfigReply => {
-            let port = PortNo(r.u16()?);
-            r.skip(6)?;
-            Some(port)
-        }
-        _ => {
-            let port = PortNo::from_of11(r.u32()?)?;
-            r.skip(4)?;
-            Some(port)
-        }
-    };
+    let port = reply_port(msg)?;
+    let is_of14 = msg.form == Form::Ofpst14QueueDescReply;
+    r.skip(if is_of14 { 0 } else { 8 })?;
     let mut queues = Vec::new();
     while !r.is_empty() {
-        queues.push(match port {
-            Some(port) => QueueConfig::take_of10(&mut r, port, msg.version)?,
-            None => QueueConfig::take_of14(&mut r)?,
+        queues.push(if is_of14 {
+            QueueConfig::take_of14(&mut r)?
+        } else {
+            QueueConfig::take_of10(&mut r, port, msg.version)?
         });
     }
     Ok(queues)

@@ -2,7 +2,7 @@
 //!
 //! It travels as a property of `NXT_PACKET_IN2`, and comes back in `NXT_RESUME`.
 
-use crate::action::Action;
+use crate::action::{Action, UnrollXlate};
 use crate::context::{Context, Target};
 use crate::property::{self, Property, PropertyType, put_aligned_property, put_property};
 use crate::wire::{PutBytes, Reader};
@@ -23,15 +23,8 @@ mod prop {
 
 /// Longest value on the stack.
 const STACK_VALUE_LEN_MAX: usize = 128;
-
-/// Actions that are still to be done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Segment {
-    /// The table and the cookie of the flow that they belong to; `None` for the flow that sent the packet.
-    pub rule: Option<(u8, u64)>,
-    /// The actions.
-    pub actions: Vec<Action>,
-}
+/// The table of actions that are of no rule.
+const NO_TABLE: u8 = 255;
 
 /// How to go on with a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,8 +37,8 @@ pub struct Continuation {
     pub mirrors: u32,
     /// Whether the packet went through connection tracking.
     pub conntracked: bool,
-    /// The actions that are still to be done, in their order.
-    pub segments: Vec<Segment>,
+    /// The actions that are still to be done. Those behind an [`UnrollXlate`] are of the rule that it names.
+    pub actions: Vec<Action>,
     /// The action set.
     pub action_set: Vec<Action>,
     /// The datapath port where the packet came in, 0 if not known.
@@ -60,7 +53,7 @@ impl Continuation {
     pub fn decode(bytes: &[u8], version: Version, context: &Context<'_>) -> Result<Self, OfError> {
         let mut r = Reader::new(bytes);
         let mut this = Self::default();
-        let mut rule = (0, 0);
+        let mut rule = UnrollXlate { rule_table_id: Some(0), rule_cookie: 0 };
         while !r.is_empty() {
             let property = Property::take(&mut r)?;
             let PropertyType::Standard(number) = property.kind else {
@@ -74,11 +67,11 @@ impl Continuation {
                 prop::STACK => this.stack.push(property.value().to_vec()),
                 prop::MIRRORS => this.mirrors = property.u32()?,
                 prop::CONNTRACKED => this.conntracked = true,
-                prop::TABLE_ID => rule.0 = property.u8()?,
-                prop::COOKIE => rule.1 = property.u64()?,
+                prop::TABLE_ID => rule.rule_table_id = Some(property.u8()?).filter(|id| *id != NO_TABLE),
+                prop::COOKIE => rule.rule_cookie = property.u64()?,
                 prop::ACTIONS => {
-                    let actions = decode_actions(&property, version, context)?;
-                    this.segments.push(Segment { rule: Some(rule), actions });
+                    this.actions.push(Action::UnrollXlate(rule.into()));
+                    this.actions.extend(decode_actions(&property, version, context)?);
                 }
                 prop::ACTION_SET => this.action_set = decode_actions(&property, version, context)?,
                 prop::ODP_PORT => this.odp_port = property.u32()?,
@@ -104,7 +97,7 @@ impl Continuation {
         if self.conntracked {
             put_property(&mut out, PropertyType::Standard(prop::CONNTRACKED), |_| ());
         }
-        self.put_segments(&mut out, target);
+        self.put_actions(&mut out, target);
         put_actions(&mut out, prop::ACTION_SET, &self.action_set, target);
         if self.odp_port != 0 {
             property::put_u32(&mut out, prop::ODP_PORT, self.odp_port);
@@ -112,19 +105,25 @@ impl Continuation {
         out
     }
 
-    fn put_segments(&self, out: &mut Vec<u8>, target: &Target<'_>) {
+    /// Appends the actions rule by rule, with the table and the cookie wherever they change.
+    fn put_actions(&self, out: &mut Vec<u8>, target: &Target<'_>) {
         let (mut table_id, mut cookie) = (0, 0);
-        for segment in &self.segments {
-            if let Some(rule) = segment.rule {
-                if rule.0 != table_id {
-                    property::put_u8(out, prop::TABLE_ID, rule.0);
-                }
-                if rule.1 != cookie {
-                    property::put_u64(out, prop::COOKIE, rule.1);
-                }
-                (table_id, cookie) = rule;
+        let mut rest = self.actions.as_slice();
+        loop {
+            let is_unroll = |a: &Action| matches!(a, Action::UnrollXlate(_));
+            let end = rest.iter().position(is_unroll).unwrap_or(rest.len());
+            let (of_rule, behind) = rest.split_at(end);
+            put_actions(out, prop::ACTIONS, of_rule, target);
+            let Some((Action::UnrollXlate(rule), behind)) = behind.split_first() else { return };
+            let rule_table_id = rule.rule_table_id.unwrap_or(NO_TABLE);
+            if rule_table_id != table_id {
+                property::put_u8(out, prop::TABLE_ID, rule_table_id);
             }
-            put_actions(out, prop::ACTIONS, &segment.actions, target);
+            if rule.rule_cookie != cookie {
+                property::put_u64(out, prop::COOKIE, rule.rule_cookie);
+            }
+            (table_id, cookie) = (rule_table_id, rule.rule_cookie);
+            rest = behind;
         }
     }
 }

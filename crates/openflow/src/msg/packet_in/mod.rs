@@ -3,7 +3,9 @@
 
 mod continuation;
 
-pub use continuation::{Continuation, Segment};
+pub use continuation::Continuation;
+
+pub use crate::action::reason;
 
 use flow::{Match, oxm};
 
@@ -13,26 +15,6 @@ use crate::msg::nx::PacketInFormat;
 use crate::property::{self, Property, PropertyType, put_property};
 use crate::wire::{PutBytes, Reader, len16};
 use crate::{OfError, PortNo, Version};
-
-/// Why packets are sent: `OFPR_*`.
-pub mod reason {
-    /// A packet matched no flow.
-    pub const NO_MATCH: u8 = 0;
-    /// An action said so.
-    pub const ACTION: u8 = 1;
-    /// The TTL ran out.
-    pub const INVALID_TTL: u8 = 2;
-    /// An action of the action set said so (OpenFlow 1.4+).
-    pub const ACTION_SET: u8 = 3;
-    /// An action of a group said so (OpenFlow 1.4+).
-    pub const GROUP: u8 = 4;
-    /// An action of a packet-out said so (OpenFlow 1.4+).
-    pub const PACKET_OUT: u8 = 5;
-    /// A table-miss flow said so. Never on the wire.
-    pub const EXPLICIT_MISS: u8 = 6;
-    /// The switch does so with packets that match no flow. Never on the wire.
-    pub const IMPLICIT_MISS: u8 = 7;
-}
 
 /// The reason, or the nearest that `version` has.
 #[must_use]
