@@ -197,7 +197,9 @@ fn monitor_restarts_a_crashed_daemon() {
     let stat = fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
     let monitor: i32 = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(1).unwrap().parse().unwrap();
     let title = || fs::read_to_string(format!("/proc/{monitor}/cmdline")).unwrap();
-    assert!(title().starts_with(&format!("ovs-vswitchd: monitoring pid {first} (healthy)\0")), "{}", title());
+    // The monitor sets its title just after it has let the parent go.
+    let healthy = format!("ovs-vswitchd: monitoring pid {first} (healthy)\0");
+    s.until("the monitor's title", || title().starts_with(&healthy));
     s.kill("ABRT", first);
     s.until("a new daemon", || s.pid() != first && s.appctl(&["version"]).status.success());
     s.until("the title says so", || {
