@@ -8,6 +8,7 @@
 pub mod action;
 pub mod api;
 pub mod attr;
+pub mod commit;
 pub mod fake;
 #[cfg(test)]
 #[path = "../../packet/tests/common/frames.rs"]
@@ -17,7 +18,10 @@ mod key_attrs;
 #[cfg(test)]
 mod samples;
 mod set_key;
+#[cfg(test)]
+mod stock;
 pub mod text;
 
 pub use action::*;
 pub use api::*;
+pub use commit::{CommitOptions, commit, commit_tunnel};

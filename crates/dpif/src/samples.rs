@@ -359,8 +359,11 @@ fn nat(r: &mut Rng) -> Nat {
     let v6 = (NatAddr::V6(9.into()), NatAddr::V6((9 + u128::from(r.below(2))).into()));
     let addr = [None, Some(v4), Some(v6)][r.below(3) as usize];
     let ports = if addr.is_some() && r.one_in(2) { Some((80, 80 + r.below(2) as u16)) } else { None };
-    let hash = r.one_in(2);
-    Nat { direction, addr, ports, persistent: r.one_in(2), hash, random: !hash && r.one_in(2) }
+    // The daemon reads these only with an address.
+    let has_addr = addr.is_some();
+    let hash = has_addr && r.one_in(2);
+    let (persistent, random) = (has_addr && r.one_in(2), has_addr && !hash && r.one_in(2));
+    Nat { direction, addr, ports, persistent, hash, random }
 }
 
 fn tunnel_push(r: &mut Rng) -> TunnelPush {

@@ -11,6 +11,8 @@ mod key_parse;
 mod key_scan;
 pub(crate) mod scan;
 #[cfg(test)]
+mod stock_tests;
+#[cfg(test)]
 mod tests;
 mod tnl_push;
 mod tunnel;
@@ -37,11 +39,13 @@ pub struct Style<'a> {
     pub names: Option<PortNames<'a>>,
     /// The `vlan-limit` in force; 0 for the maximum.
     pub vlan_limit: usize,
+    /// `nd_ext(...)` as well, which the userspace datapath knows but never showed.
+    pub nd_ext: bool,
 }
 
 impl Default for Style<'_> {
     fn default() -> Self {
-        Style { verbose: false, names: None, vlan_limit: flow::VLANS_MAX }
+        Style { verbose: false, names: None, vlan_limit: flow::VLANS_MAX, nd_ext: false }
     }
 }
 

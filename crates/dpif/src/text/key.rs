@@ -28,7 +28,8 @@ pub fn flow_key_text(key: &Flow, style: &Style<'_>) -> String {
 fn put_list(out: &mut String, list: &[Node], key: &Flow, mask: Option<&Flow>, style: &Style<'_>) {
     let start = out.len();
     let (mut has_ether_type, mut has_packet_type) = (false, false);
-    for node in list.iter().filter(|n| n.in_key) {
+    let is_shown = |n: &&Node| n.in_key && (style.nd_ext || n.attr != Attr::NdExt);
+    for node in list.iter().filter(is_shown) {
         has_ether_type |= node.attr == Attr::EtherType;
         has_packet_type |= node.attr == Attr::PacketType;
         let wildcarded = mask.is_some_and(|m| !node.in_mask || node.is_wildcard(m));
