@@ -339,10 +339,30 @@ impl Field {
 
     /// Whether it travels with a packet outside its headers (OpenFlow 1.5 section 7.2.3.9).
     pub fn is_pipeline(self) -> bool {
-        let i = self;
-        i == Field::PacketType
-            || ((Field::TunId..=Field::InPortOxm).contains(&i) && !matches!(i, Field::TunTtl | Field::TunTos))
-            || i.is_register()
+        let tunnel_or_metadata = (Field::TunId..=Field::InPortOxm).contains(&self);
+        self == Field::PacketType
+            || tunnel_or_metadata && !matches!(self, Field::TunTtl | Field::TunTos)
+            || self.is_register()
+    }
+
+    /// Whether `Flow_Table.prefixes` may name it (ovs-vswitchd.conf.db(5)).
+    pub fn is_prefix_capable(self) -> bool {
+        matches!(
+            self,
+            Field::TunId
+                | Field::TunSrc
+                | Field::TunDst
+                | Field::TunIpv6Src
+                | Field::TunIpv6Dst
+                | Field::CtNwSrc
+                | Field::CtNwDst
+                | Field::CtIpv6Src
+                | Field::CtIpv6Dst
+                | Field::Ipv4Src
+                | Field::Ipv4Dst
+                | Field::Ipv6Src
+                | Field::Ipv6Dst
+        )
     }
 
     /// Whether a frozen packet keeps it apart from its headers.

@@ -8,7 +8,7 @@ const VID: u16 = 0xfff;
 const NW_FRAG_MASK: u8 = NW_FRAG_ANY | NW_FRAG_LATER;
 
 /// What to hash (`NX_HASH_FIELDS_*`, with their numbers).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u16)]
 pub enum HashFields {
     EthSrc = 0,

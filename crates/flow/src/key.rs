@@ -150,7 +150,7 @@ pub const fn packet_type_of_ethertype(ethertype: u16) -> u32 {
 #[derive(Clone, PartialEq, Eq, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 pub struct Flow {
     // Stage 0: what the datapath knows before it looks at the packet.
-    /// Datapath port in a datapath key, OpenFlow port in a switch key.
+    /// Datapath port in a datapath key, OpenFlow port in a switch key (numbered as [`crate::port`] says).
     pub in_port: u32,
     pub recirc_id: u32,
     pub dp_hash: u32,

@@ -16,7 +16,7 @@ pub const GENEVE_CRITICAL: u8 = 0x80;
 const OPT_HEADER: usize = 4;
 
 /// One mapping.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TlvSlot {
     pub class: u16,
     pub kind: u8,
@@ -47,7 +47,8 @@ pub enum TlvError {
 #[error("invalid Geneve options")]
 pub struct BadOptions;
 
-/// The mapping of a bridge. Plain data: copy it, change the copy, publish it.
+/// The mapping of a bridge. Plain data: copy it, change the copy, publish it. To save it, save what
+/// [`TlvTable::iter`] gives; where the bytes lie need not stay the same.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TlvTable {
     slots: [Option<TlvSlot>; TLV_FIELDS],
@@ -76,10 +77,10 @@ impl TlvTable {
         self.slots.iter().all(Option::is_none)
     }
 
-    /// Maps option `class`/`kind`, whose body has `len` bytes (a multiple of 4 up to 124), to
+    /// Maps option `class`/`kind`, whose body has `len` bytes (a multiple of 4, 0 to 124), to
     /// `tun_metadata<index>`.
     pub fn add(&mut self, index: usize, class: u16, kind: u8, len: u8) -> Result<(), TlvError> {
-        if !len.is_multiple_of(4) || len == 0 {
+        if !len.is_multiple_of(4) {
             return Err(TlvError::BadOptionLen);
         }
         if self.iter().any(|(i, s)| i != index && (s.class, s.kind) == (class, kind)) {
@@ -263,6 +264,7 @@ mod tests {
         assert_eq!(t.add(2, 0xffff, 2, 124), Ok(()));
         assert_eq!(t.add(3, 0xffff, 3, 8), Err(TlvError::TableFull));
         assert_eq!(t.add(3, 0xffff, 3, 4), Ok(()));
+        assert_eq!(t.add(4, 0xffff, 4, 0), Ok(()), "one that is just there or not");
         // A hole in the middle is used though no run is long enough.
         t.remove(0);
         t.remove(3);
