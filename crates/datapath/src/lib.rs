@@ -1,1 +1,50 @@
+//! The userspace datapath: from a received batch to sent batches, and to the switch where it must decide.
 //!
+//! | who | runs | its megaflows | finds packets |
+//! |---|---|---|---|
+//! | polling thread (PMD) | pinned to a core | a table of its own | polls receive queues without end |
+//! | socket thread | anywhere | the main table | waits on the queues' descriptors |
+//! | control context | the caller's thread, one at a time | the main table | [`Datapath::inject`], `execute`, upcalls |
+//! | handler | anywhere | - | upcall queues |
+//!
+//! All of them run the same [`worker`] code. Polling and socket threads never wait for anybody: tables are
+//! read as `quiescent` snapshots, configuration comes by mailbox, upcalls leave through bounded queues.
+//!
+//! Limits: [`PORTS_MAX`], [`RECIRCULATIONS_MAX`], [`UPCALLS_MAX`], [`UPCALLS_PER_PORT_MAX`], and the number of
+//! megaflows ([`dpif::Dpif::set_flow_limit`]). Beyond each, packets are dropped and counted by port and
+//! cause ([`DropCause`]), but a megaflow beyond the limit is just not installed.
+
+#![forbid(unsafe_code)]
+
+mod assign;
+mod cache;
+mod counter;
+mod datapath;
+mod dpif_impl;
+mod drops;
+mod execute;
+mod flow_table;
+mod item;
+mod key;
+mod megaflow;
+mod output;
+mod poll_config;
+mod port;
+mod shared;
+mod thread;
+mod threads;
+mod upcall;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::assign::{Core, Policy};
+pub use crate::datapath::{Datapath, PortError};
+pub use drops::{DropCause, PortDrops, PortTotals};
+pub use execute::RECIRCULATIONS_MAX;
+pub use poll_config::PollConfig;
+pub use upcall::{UPCALLS_MAX, UPCALLS_PER_PORT_MAX};
+
+/// Port numbers are below this.
+pub const PORTS_MAX: usize = 65_536;

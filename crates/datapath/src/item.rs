@@ -1,0 +1,73 @@
+//! A packet on its way, with what is known about it beyond its bytes.
+
+use flow::{Flow, Tunnel};
+use packet::{BATCH_LEN, CtMeta, Meta, Packet};
+
+/// Metadata of a packet.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct PacketMeta {
+    pub in_port: u32,
+    pub recirc_id: u32,
+    pub dp_hash: u32,
+    pub skb_priority: u32,
+    pub pkt_mark: u32,
+    /// Bytes that the next output may send at most; 0 for no limit (`trunc`).
+    pub max_len: u32,
+    /// What few packets have.
+    pub rare: Option<Box<RareMeta>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RareMeta {
+    pub tunnel: Option<Tunnel>,
+    pub ct: Option<CtMeta>,
+}
+
+impl PacketMeta {
+    pub fn of_port(in_port: u32) -> Self {
+        PacketMeta { in_port, ..PacketMeta::default() }
+    }
+
+    /// The metadata that `key` was made from.
+    pub fn of_key(key: &Flow) -> Self {
+        let tunnel = key.tunnel.is_set().then(|| key.tunnel.clone());
+        let ct = (key.ct_state != 0).then(|| CtMeta::of_flow(key));
+        let is_rare = tunnel.is_some() || ct.is_some();
+        PacketMeta {
+            in_port: key.in_port,
+            recirc_id: key.recirc_id,
+            dp_hash: key.dp_hash,
+            skb_priority: key.skb_priority,
+            pkt_mark: key.pkt_mark,
+            max_len: 0,
+            rare: is_rare.then(|| Box::new(RareMeta { tunnel, ct })),
+        }
+    }
+
+    #[inline]
+    pub fn for_parser(&self, vlan_limit: u8) -> Meta<'_> {
+        Meta {
+            in_port: self.in_port,
+            recirc_id: self.recirc_id,
+            dp_hash: self.dp_hash,
+            skb_priority: self.skb_priority,
+            pkt_mark: self.pkt_mark,
+            vlan_limit,
+            ct: self.rare.as_ref().and_then(|r| r.ct.as_ref()),
+            tunnel: self.rare.as_ref().and_then(|r| r.tunnel.as_ref()),
+        }
+    }
+
+    pub fn rare_mut(&mut self) -> &mut RareMeta {
+        self.rare.get_or_insert_default()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Item {
+    pub packet: Packet,
+    pub meta: PacketMeta,
+}
+
+/// Packets that are processed together.
+pub(crate) type Items = arrayvec::ArrayVec<Item, BATCH_LEN>;

@@ -1,0 +1,101 @@
+//! A megaflow: a masked key, what to do, and what passed.
+
+use crate::key::Lanes;
+use dpif::{Actions, DpFlow, FlowStats, Ufid};
+use flow::{Flow, Mask};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The mask that many megaflows share.
+#[derive(Debug)]
+pub(crate) struct SharedMask {
+    pub mask: Arc<Mask>,
+    pub lanes: Lanes,
+}
+
+#[derive(Debug)]
+pub(crate) struct Megaflow {
+    pub ufid: Ufid,
+    /// Masked.
+    pub key: Arc<Flow>,
+    pub mask: Arc<SharedMask>,
+    pub actions: Arc<Actions>,
+    pub stats: Arc<MegaflowStats>,
+    /// No longer in the table: caches must not use it any more.
+    pub dead: AtomicBool,
+}
+
+impl Megaflow {
+    #[inline]
+    pub fn matches(&self, key: &Flow) -> bool {
+        self.mask.lanes.agree(&self.key, key)
+    }
+
+    #[inline]
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Relaxed)
+    }
+
+    pub fn describe(&self, pmd: Option<u32>) -> DpFlow {
+        DpFlow {
+            ufid: self.ufid,
+            key: Arc::clone(&self.key),
+            mask: Arc::clone(&self.mask.mask),
+            actions: Arc::clone(&self.actions),
+            stats: self.stats.get(),
+            pmd,
+        }
+    }
+}
+
+/// Counters of a megaflow; they stay when its actions change. Usually one thread adds, but a handler may
+/// catch up with packets that missed before the megaflow was there.
+#[derive(Debug)]
+pub(crate) struct MegaflowStats {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    used_ms: AtomicU64,
+    tcp_flags: AtomicU64,
+}
+
+const NEVER: u64 = u64::MAX;
+
+impl Default for MegaflowStats {
+    fn default() -> Self {
+        Self::from(FlowStats::default())
+    }
+}
+
+impl From<FlowStats> for MegaflowStats {
+    fn from(s: FlowStats) -> Self {
+        MegaflowStats {
+            packets: AtomicU64::new(s.packets),
+            bytes: AtomicU64::new(s.bytes),
+            used_ms: AtomicU64::new(s.used_ms.unwrap_or(NEVER)),
+            tcp_flags: AtomicU64::new(u64::from(s.tcp_flags)),
+        }
+    }
+}
+
+impl MegaflowStats {
+    #[inline]
+    pub fn add(&self, packets: u64, bytes: u64, tcp_flags: u16, now_ms: u64) {
+        self.packets.fetch_add(packets, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.used_ms.store(now_ms, Ordering::Relaxed);
+        let flags = u64::from(tcp_flags);
+        if self.tcp_flags.load(Ordering::Relaxed) & flags != flags {
+            self.tcp_flags.fetch_or(flags, Ordering::Relaxed);
+        }
+    }
+
+    pub fn get(&self) -> FlowStats {
+        let used_ms = self.used_ms.load(Ordering::Relaxed);
+        FlowStats {
+            packets: self.packets.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            used_ms: (used_ms != NEVER).then_some(used_ms),
+            tcp_flags: self.tcp_flags.load(Ordering::Relaxed) as u16,
+        }
+    }
+}

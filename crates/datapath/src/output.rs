@@ -1,0 +1,105 @@
+//! Sending: packets collect per port and leave when the batch is done.
+
+use crate::drops::DropCause;
+use crate::execute::truncate;
+use crate::item::{Item, Items};
+use crate::port::LocalPort;
+use crate::worker::Worker;
+use dpif::PortNo;
+use netdev::TxOffloads;
+use packet::{Batch, Checksum, GsoKind, Packet, checksum};
+
+impl Worker {
+    /// Puts packets, or copies of them if they are still needed, into the line of `port`.
+    pub fn output(&mut self, port: PortNo, items: &mut Items, last: bool) {
+        if self.ports.get(port.0).is_none() {
+            let mut copies = self.copies(items, last);
+            self.drop_items(&mut copies, DropCause::InvalidPort);
+            return;
+        }
+        for mut item in self.copies(items, last) {
+            truncate(&mut item);
+            self.counters(item.meta.in_port).output.add(1);
+            self.queue(port.0, item);
+        }
+        items.iter_mut().for_each(|i| i.meta.max_len = 0);
+    }
+
+    fn queue(&mut self, port: u32, item: Item) {
+        let Some(local) = self.ports.get_mut(port) else { return };
+        if local.pending.is_empty() {
+            self.dirty.push(port);
+        }
+        local.pending.push(item.packet);
+        if local.pending.is_full() {
+            self.stats.sent_batches.add(1);
+            self.stats.sent.add(send(local));
+        }
+    }
+
+    /// Sends what has collected.
+    pub fn flush(&mut self) {
+        while let Some(port) = self.dirty.pop() {
+            if let Some(local) = self.ports.get_mut(port)
+                && !local.pending.is_empty()
+            {
+                self.stats.sent_batches.add(1);
+                self.stats.sent.add(send(local));
+            }
+        }
+    }
+}
+
+/// Sends all that waits at a port; returns how many packets the device took.
+fn send(port: &mut LocalPort) -> u64 {
+    if port.pending.iter().all(|p| is_finished(p, port.offloads)) {
+        return send_batch(port, None);
+    }
+    let mut sent = 0;
+    let mut ready = Batch::new();
+    for packet in std::mem::take(&mut port.pending) {
+        for packet in finish(packet, port) {
+            ready.push(packet);
+            if ready.is_full() {
+                sent += send_batch(port, Some(&mut ready));
+            }
+        }
+    }
+    sent + if ready.is_empty() { 0 } else { send_batch(port, Some(&mut ready)) }
+}
+
+/// Sends `batch`, or the port's own if there is none.
+fn send_batch(port: &mut LocalPort, batch: Option<&mut Batch>) -> u64 {
+    let batch = batch.unwrap_or(&mut port.pending);
+    let bytes: usize = batch.iter().map(Packet::len).sum();
+    let outcome = port.tx.send(batch);
+    batch.clear();
+    let c = &port.counters;
+    c.sent.add(u64::from(outcome.sent));
+    c.sent_bytes.add(if outcome.sent > 0 { bytes as u64 } else { 0 });
+    c.lose(DropCause::TxTooBig, outcome.dropped_too_big as usize);
+    c.lose(DropCause::TxFull, outcome.dropped_full as usize);
+    c.lose(DropCause::TxDown, outcome.dropped_down as usize);
+    c.lose(DropCause::TxError, outcome.dropped_error as usize);
+    u64::from(outcome.sent)
+}
+
+/// Whether nothing is left to do for the packet that the device does not do.
+fn is_finished(packet: &Packet, offloads: TxOffloads) -> bool {
+    let gso = match packet.offload.gso.map(|g| g.kind) {
+        None => true,
+        Some(GsoKind::Tcp4 | GsoKind::Tcp6) => offloads.tcp_segmentation,
+        Some(GsoKind::Udp) => offloads.udp_segmentation,
+    };
+    gso && (offloads.checksum || !matches!(packet.offload.checksum, Checksum::Partial { .. }))
+}
+
+/// Does in software what the device does not.
+fn finish(mut packet: Packet, port: &LocalPort) -> Vec<Packet> {
+    let rest = TxOffloads { checksum: true, ..port.offloads };
+    if is_finished(&packet, rest) && checksum::fill_partial(&mut packet) {
+        return vec![packet];
+    }
+    port.counters.lose(DropCause::TxOffload, 1);
+    Vec::new()
+}

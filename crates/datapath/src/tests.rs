@@ -1,0 +1,6 @@
+//! The datapath between devices in memory and a switch that is a closure.
+
+mod actions;
+mod concurrency;
+mod fake;
+mod lookup;

@@ -1,0 +1,311 @@
+//! Polling threads and socket threads: their loops.
+
+use crate::counter::Counter;
+use crate::flow_table::FlowTable;
+use crate::item::{Item, Items, PacketMeta};
+use crate::port::LocalPort;
+use crate::shared::Shared;
+use crate::worker::{Sink, View, Worker, WorkerStats};
+use netdev::RxQueue;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use packet::Batch;
+use quiescent::{Mailbox, Reader};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Batches that a socket thread takes from one queue before it turns to the next.
+const TURNS_PER_EVENT: usize = 4;
+/// Descriptors that one call of epoll reports at most.
+const EVENTS: usize = 64;
+/// The epoll token of the wake-up descriptor.
+const WAKE: u64 = u64::MAX;
+
+/// What a receive queue has done.
+#[derive(Debug, Default)]
+pub(crate) struct RxStats {
+    pub packets: Counter,
+    /// Time that its packets took.
+    pub busy_ns: Counter,
+}
+
+/// A receive queue with its owner.
+pub(crate) struct Rx {
+    pub port: u32,
+    pub id: usize,
+    pub queue: Box<dyn RxQueue>,
+    pub stats: Arc<RxStats>,
+}
+
+/// What the control plane tells a thread. Those with a sender are confirmed when they are in force.
+pub(crate) enum Mail {
+    AddPort(u32, Box<LocalPort>, Sender<()>),
+    DelPort(u32, Sender<()>),
+    AddRx(Rx),
+    /// Gives the queue back; its last packets are on their way by then.
+    TakeRx(u32, usize, Sender<Option<Rx>>),
+    Stop,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Waits on descriptors.
+    Socket,
+    /// Polls, pinned to a core of a NUMA node.
+    Pmd { core: u32, numa: u32 },
+}
+
+impl Kind {
+    pub fn pmd(self) -> Option<u32> {
+        match self {
+            Kind::Socket => None,
+            Kind::Pmd { core, .. } => Some(core),
+        }
+    }
+}
+
+/// The control plane's side of a thread.
+pub(crate) struct Handle {
+    pub kind: Kind,
+    /// Which transmit queue it uses of ports that have several.
+    pub tx: usize,
+    pub stats: Arc<WorkerStats>,
+    mail: Arc<Mailbox<Mail>>,
+    wake: Option<Arc<EventFd>>,
+    join: Option<JoinHandle<()>>,
+}
+
+impl Handle {
+    pub fn post(&self, mail: Mail) {
+        self.mail.post(mail);
+        if let Some(wake) = &self.wake {
+            let _ = wake.write(1);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.post(Mail::Stop);
+        if let Some(join) = self.join.take() {
+            let _ = join.join();
+        }
+    }
+}
+
+/// Starts a thread that has neither ports nor queues yet.
+pub(crate) fn start(
+    shared: &Arc<Shared>,
+    kind: Kind,
+    tx: usize,
+    table: Arc<FlowTable>,
+) -> io::Result<Handle> {
+    let mail = Arc::new(Mailbox::default());
+    let worker = Worker::new(Sink::Queue(Arc::clone(&shared.queues)), kind.pmd());
+    let stats = Arc::clone(&worker.stats);
+    let poller = Poller {
+        reader: shared.domain.reader(),
+        shared: Arc::clone(shared),
+        worker,
+        table,
+        mail: Arc::clone(&mail),
+        rx: Vec::new(),
+        batch: Batch::new(),
+        is_stopping: false,
+    };
+    let (wake, name) = match kind {
+        Kind::Socket => {
+            let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+            (Some(Arc::new(EventFd::from_flags(flags)?)), format!("socket{tx}"))
+        }
+        Kind::Pmd { core, .. } => (None, format!("pmd-c{core:02}/id:{tx}")),
+    };
+    let epoll = match &wake {
+        Some(wake) => Some((epoll_with(wake)?, Arc::clone(wake))),
+        None => None,
+    };
+    let thread = std::thread::Builder::new().name(name);
+    let join = thread.spawn(move || match (epoll, kind) {
+        (Some((epoll, wake)), _) => poller.run_waiting(&epoll, &wake),
+        (None, Kind::Pmd { core, .. }) => poller.run_polling(core),
+        (None, Kind::Socket) => {}
+    })?;
+    Ok(Handle { kind, tx, stats, mail, wake, join: Some(join) })
+}
+
+fn epoll_with(wake: &EventFd) -> io::Result<Epoll> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
+    Ok(epoll)
+}
+
+struct Poller {
+    shared: Arc<Shared>,
+    reader: Reader,
+    worker: Worker,
+    table: Arc<FlowTable>,
+    mail: Arc<Mailbox<Mail>>,
+    /// Places stay what they are while the queue does: epoll's tokens are their indices.
+    rx: Vec<Option<Rx>>,
+    batch: Batch,
+    is_stopping: bool,
+}
+
+impl Poller {
+    fn run_polling(mut self, core: u32) {
+        pin(core);
+        let mut last = Instant::now();
+        while !self.is_stopping {
+            self.read_mail(None);
+            let mut received = 0;
+            for at in 0..self.rx.len() {
+                received += self.poll(at);
+            }
+            self.reader.quiesce();
+            self.account(&mut last, received);
+            if received == 0 {
+                self.worker.cache.sweep();
+                std::hint::spin_loop();
+            }
+        }
+    }
+
+    fn run_waiting(mut self, epoll: &Epoll, wake: &EventFd) {
+        let mut events = [EpollEvent::empty(); EVENTS];
+        while !self.is_stopping {
+            self.reader.offline();
+            let ready = match epoll.wait(&mut events, EpollTimeout::NONE) {
+                Ok(n) => n,
+                Err(Errno::EINTR) => 0,
+                Err(error) => {
+                    tracing::error!("epoll_wait failed: {error}");
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    0
+                }
+            };
+            let mut last = Instant::now();
+            let _ = wake.read();
+            self.read_mail(Some(epoll));
+            let mut received = 0;
+            for event in events.iter().take(ready).filter(|e| e.data() != WAKE) {
+                for _ in 0..TURNS_PER_EVENT {
+                    let n = self.poll(event.data() as usize);
+                    received += n;
+                    if n == 0 {
+                        break;
+                    }
+                }
+                self.reader.quiesce();
+            }
+            self.account(&mut last, received);
+            self.worker.cache.sweep();
+        }
+    }
+
+    fn account(&self, last: &mut Instant, received: usize) {
+        let now = Instant::now();
+        let ns = now.duration_since(*last).as_nanos() as u64;
+        *last = now;
+        let stats = &self.worker.stats;
+        stats.iterations.add(1);
+        if received > 0 {
+            stats.busy_iterations.add(1);
+            stats.busy_ns.add(ns);
+        } else {
+            stats.idle_ns.add(ns);
+        }
+    }
+
+    /// Takes one batch from a queue and sees it through. Returns its size.
+    fn poll(&mut self, at: usize) -> usize {
+        let Some(Some(rx)) = self.rx.get_mut(at) else { return 0 };
+        let received = rx.queue.recv(&mut self.batch);
+        if received == 0 {
+            return 0;
+        }
+        let start = Instant::now();
+        self.worker.now_ms = self.shared.clock.now_ms();
+        self.worker.vlan_limit = self.shared.vlan_limit.load(Ordering::Relaxed);
+        let meta = PacketMeta::of_port(rx.port);
+        let mut items: Items =
+            self.batch.drain(..).map(|packet| Item { packet, meta: meta.clone() }).collect();
+        {
+            let guard = self.reader.pin();
+            let view = View { guard: &guard, table: &self.table };
+            self.worker.receive(rx.port, &mut items);
+            self.worker.process(view, &mut items, 0);
+            self.worker.flush();
+        }
+        rx.stats.packets.add(received as u64);
+        rx.stats.busy_ns.add(start.elapsed().as_nanos() as u64);
+        received
+    }
+
+    fn read_mail(&mut self, epoll: Option<&Epoll>) {
+        if self.mail.is_empty() {
+            return;
+        }
+        for mail in self.mail.take() {
+            match mail {
+                Mail::AddPort(port, local, done) => {
+                    self.worker.ports.insert(port, local);
+                    let _ = done.send(());
+                }
+                Mail::DelPort(port, done) => {
+                    drop(self.worker.ports.remove(port));
+                    let _ = done.send(());
+                }
+                Mail::AddRx(rx) => self.add_rx(rx, epoll),
+                Mail::TakeRx(port, id, reply) => {
+                    let _ = reply.send(self.take_rx(port, id, epoll));
+                }
+                Mail::Stop => self.is_stopping = true,
+            }
+        }
+    }
+
+    fn add_rx(&mut self, rx: Rx, epoll: Option<&Epoll>) {
+        let free = self.rx.iter().position(Option::is_none);
+        let at = free.unwrap_or_else(|| {
+            self.rx.push(None);
+            self.rx.len() - 1
+        });
+        if let Some(epoll) = epoll {
+            match rx.queue.wait_fd() {
+                Some(fd) => {
+                    let event = EpollEvent::new(EpollFlags::EPOLLIN, at as u64);
+                    if let Err(error) = epoll.add(fd, event) {
+                        tracing::error!("cannot wait for packets of port {}: {error}", rx.port);
+                    }
+                }
+                None => tracing::warn!("port {} has nothing to wait for packets on", rx.port),
+            }
+        }
+        self.rx[at] = Some(rx);
+    }
+
+    fn take_rx(&mut self, port: u32, id: usize, epoll: Option<&Epoll>) -> Option<Rx> {
+        let wanted = |rx: &&mut Option<Rx>| rx.as_ref().is_some_and(|r| r.port == port && r.id == id);
+        let rx = self.rx.iter_mut().find(wanted)?.take()?;
+        if let (Some(epoll), Some(fd)) = (epoll, rx.queue.wait_fd()) {
+            let _ = epoll.delete(fd);
+        }
+        Some(rx)
+    }
+}
+
+/// Keeps the calling thread on `core`, if the machine has it.
+fn pin(core: u32) {
+    let mut set = nix::sched::CpuSet::new();
+    let pinned = set
+        .set(core as usize)
+        .and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
+    if let Err(error) = pinned {
+        tracing::debug!("cannot pin a polling thread to core {core}: {error}");
+    }
+}

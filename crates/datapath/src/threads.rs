@@ -1,0 +1,265 @@
+//! Keeping threads, ports and receive queues together as the configuration wants them.
+
+use crate::assign::{self, Queue};
+use crate::datapath::{CONTROL_TX, Datapath, Port, PortError, State};
+use crate::flow_table::FlowTable;
+use crate::poll_config::PollConfig;
+use crate::thread::{self, Handle, Kind, Mail, Rx, RxStats};
+use dpif::PortNo;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+
+/// Where a receive queue is.
+pub(crate) struct RxPlace {
+    pub id: usize,
+    pub stats: Arc<RxStats>,
+    /// The thread, by its transmit index; `None` while no thread can take the queue.
+    pub thread: Option<usize>,
+}
+
+impl Datapath {
+    /// Puts a configuration of threads in force. Queues move between threads without losing a packet.
+    pub fn configure_polling(&self, config: PollConfig) {
+        let mut state = self.state.lock();
+        if state.config != config {
+            state.config = config;
+            self.replan(&mut state);
+        }
+    }
+
+    pub fn polling_config(&self) -> PollConfig {
+        self.state.lock().config.clone()
+    }
+
+    /// Pins queues of a port to cores (`pmd-rxq-affinity`): queue to core.
+    pub fn set_affinity(&self, no: PortNo, affinity: BTreeMap<usize, u32>) -> Result<(), PortError> {
+        let mut state = self.state.lock();
+        let port = state.ports.get_mut(&no).ok_or(PortError::NotFound)?;
+        if port.affinity != affinity {
+            port.affinity = affinity;
+            self.replan(&mut state);
+        }
+        Ok(())
+    }
+
+    /// Assigns all queues anew by their load of late (`dpif-netdev/pmd-rxq-rebalance`).
+    pub fn rebalance(&self) {
+        self.replan(&mut self.state.lock());
+    }
+
+    /// Drops a port's queues and opens them again, for a device whose configuration asks for it.
+    pub fn port_reopen(&self, no: PortNo) -> Result<(), PortError> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        self.close_rx(state, no);
+        let port = state.ports.get_mut(&no).ok_or(PortError::NotFound)?;
+        let parked = self.open_rx(no, port)?;
+        let threads: Vec<usize> = state.threads.iter().map(|t| t.tx).collect();
+        for tx in threads.into_iter().chain([CONTROL_TX]) {
+            self.give_port(state, no, tx)?;
+        }
+        state.parked.extend(parked);
+        self.replan(state);
+        Ok(())
+    }
+
+    /// Opens the receive queues of a port that are to be served by threads.
+    pub(crate) fn open_rx(&self, no: PortNo, port: &mut Port) -> Result<Vec<Rx>, PortError> {
+        if port.netdev.as_dummy().is_some() && !port.netdev.is_polled() {
+            return Ok(Vec::new());
+        }
+        let mut opened = Vec::new();
+        for (id, queue) in port.netdev.open_rx()?.into_iter().enumerate() {
+            let stats: Arc<RxStats> = Arc::default();
+            port.rx.push(RxPlace { id, stats: Arc::clone(&stats), thread: None });
+            opened.push(Rx { port: no.0, id, queue, stats });
+        }
+        Ok(opened)
+    }
+
+    /// Stops to receive from a port. Its packets of before are through when this returns.
+    pub(crate) fn close_rx(&self, state: &mut State, no: PortNo) {
+        let Some(port) = state.ports.get_mut(&no) else { return };
+        for place in std::mem::take(&mut port.rx) {
+            drop(take(&state.threads, &mut state.parked, no.0, &place));
+        }
+    }
+
+    /// Opens a port for one thread, or for the control context, and waits until it may send there.
+    pub(crate) fn give_port(&self, state: &mut State, no: PortNo, tx: usize) -> Result<(), PortError> {
+        let Some(port) = state.ports.get_mut(&no) else { return Ok(()) };
+        let local = port.open_for(tx)?;
+        match state.threads.iter().find(|t| t.tx == tx) {
+            None => self.shared.control.lock().worker.ports.insert(no.0, local),
+            Some(thread) => {
+                let (done, confirmed) = channel();
+                thread.post(Mail::AddPort(no.0, local, done));
+                let _ = confirmed.recv();
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a port from every thread; what was on its way there has been sent.
+    pub(crate) fn withdraw_port(&self, state: &State, no: PortNo) {
+        let (done, confirmed) = channel();
+        for thread in &state.threads {
+            thread.post(Mail::DelPort(no.0, done.clone()));
+        }
+        drop(done);
+        while confirmed.recv().is_ok() {}
+        let local = self.shared.control.lock().worker.ports.remove(no.0);
+        drop(local);
+    }
+
+    /// Makes threads and the places of queues what configuration and ports want.
+    pub(crate) fn replan(&self, state: &mut State) {
+        let is_polled = |p: &&Port| p.netdev.is_polled() && !p.rx.is_empty();
+        let polled = state.ports.values().any(|p| is_polled(&p));
+        let waited = state.ports.values().any(|p| !p.netdev.is_polled() && !p.rx.is_empty());
+        let cores = if polled { state.config.pmd_cores() } else { Vec::new() };
+        let sockets = if waited { state.config.socket_threads.max(1) } else { 0 };
+        for core in &cores {
+            let kind = Kind::Pmd { core: core.id, numa: core.numa };
+            if state.threads.iter().all(|t| t.kind != kind) {
+                self.start_thread(state, kind);
+            }
+        }
+        let sockets_now = state.threads.iter().filter(|t| t.kind == Kind::Socket).count();
+        for _ in sockets_now..sockets {
+            self.start_thread(state, Kind::Socket);
+        }
+        let extra: Vec<usize> = {
+            let is_wanted = |t: &&Handle| cores.iter().any(|c| Some(c.id) == t.kind.pmd());
+            let pmds = state.threads.iter().filter(|t| t.kind != Kind::Socket && !is_wanted(t));
+            let waiters = state.threads.iter().filter(|t| t.kind == Kind::Socket).skip(sockets);
+            pmds.chain(waiters).map(|t| t.tx).collect()
+        };
+        self.place_polled(state, &cores);
+        place_waited(state, &extra);
+        self.stop_threads(state, &extra);
+    }
+
+    fn start_thread(&self, state: &mut State, kind: Kind) {
+        let used = |tx: &usize| state.threads.iter().all(|t| t.tx != *tx);
+        let Some(tx) = (CONTROL_TX + 1..).find(used) else { return };
+        let table = match kind {
+            Kind::Socket => self.shared.table(None),
+            Kind::Pmd { .. } => {
+                let new = FlowTable::new(&self.shared.domain, kind.pmd(), &self.shared.flow_count);
+                self.shared.tables.write().push(Arc::clone(&new));
+                Some(new)
+            }
+        };
+        let Some(table) = table else { return };
+        match thread::start(&self.shared, kind, tx, table) {
+            Ok(handle) => state.threads.push(handle),
+            Err(error) => {
+                tracing::error!("cannot start a polling thread: {error}");
+                return;
+            }
+        }
+        for no in state.ports.keys().copied().collect::<Vec<_>>() {
+            if let Err(error) = self.give_port(state, no, tx) {
+                tracing::error!("port {no} cannot send from another thread: {error}");
+            }
+        }
+    }
+
+    /// Stops threads that have no queues any more, and forgets their megaflows.
+    fn stop_threads(&self, state: &mut State, extra: &[usize]) {
+        let (gone, stay) =
+            std::mem::take(&mut state.threads).into_iter().partition(|t| extra.contains(&t.tx));
+        state.threads = stay;
+        for handle in gone {
+            let handle: Handle = handle;
+            let (pmd, stats) = (handle.kind.pmd(), Arc::clone(&handle.stats));
+            drop(handle);
+            state.retired.absorb(&stats);
+            if pmd.is_some() {
+                let mut tables = self.shared.tables.write();
+                tables.iter().filter(|t| t.pmd == pmd).for_each(|t| t.flush());
+                tables.retain(|t| t.pmd != pmd);
+            }
+        }
+    }
+
+    /// Spreads the queues of polled ports over `cores`.
+    fn place_polled(&self, state: &mut State, cores: &[assign::Core]) {
+        let mut queues = Vec::new();
+        for (no, port) in state.ports.iter().filter(|(_, p)| p.netdev.is_polled()) {
+            queues.extend(port.rx.iter().map(|rx| Queue {
+                port: no.0,
+                id: rx.id,
+                numa: port.netdev.numa_id(),
+                pinned: port.affinity.get(&rx.id).copied(),
+                load: rx.stats.busy_ns.get(),
+            }));
+        }
+        let places = assign::assign(&queues, cores, state.config.assign, state.config.isolate);
+        for (queue, core) in queues.iter().zip(places) {
+            let thread = state.threads.iter().find(|t| core.is_some() && t.kind.pmd() == core);
+            if core.is_none() {
+                tracing::warn!(
+                    "no polling thread can take queue {} of port {}; it is not polled",
+                    queue.id,
+                    queue.port
+                );
+            }
+            let to = thread.map(|t| t.tx);
+            move_queue(state, queue.port, queue.id, to);
+        }
+    }
+}
+
+/// Spreads the queues of other ports over the socket threads that stay: each to the one with the fewest.
+fn place_waited(state: &mut State, extra: &[usize]) {
+    let threads: Vec<usize> = {
+        let waiters = state.threads.iter().filter(|t| t.kind == Kind::Socket && !extra.contains(&t.tx));
+        waiters.map(|t| t.tx).collect()
+    };
+    let places = |p: &Port| p.rx.iter().map(|r| (r.id, r.thread)).collect::<Vec<_>>();
+    let waited = state.ports.iter().filter(|(_, p)| !p.netdev.is_polled());
+    let queues: Vec<_> = waited.flat_map(|(no, p)| places(p).into_iter().map(|r| (no.0, r))).collect();
+    let mut load: BTreeMap<usize, usize> = threads.iter().map(|t| (*t, 0)).collect();
+    for (_, (_, thread)) in &queues {
+        if let Some(n) = thread.as_ref().and_then(|t| load.get_mut(t)) {
+            *n += 1;
+        }
+    }
+    for (port, (id, thread)) in queues {
+        if thread.is_some_and(|t| threads.contains(&t)) {
+            continue;
+        }
+        let Some(to) = threads.iter().copied().min_by_key(|t| load.get(t).copied()) else { continue };
+        *load.entry(to).or_default() += 1;
+        move_queue(state, port, id, Some(to));
+    }
+}
+
+/// Moves a queue to another thread, or to none.
+fn move_queue(state: &mut State, port: u32, id: usize, to: Option<usize>) {
+    let Some(p) = state.ports.get_mut(&PortNo(port)) else { return };
+    let Some(place) = p.rx.iter_mut().find(|r| r.id == id) else { return };
+    if place.thread == to && to.is_some() {
+        return;
+    }
+    let Some(rx) = take(&state.threads, &mut state.parked, port, place) else { return };
+    place.thread = to;
+    match state.threads.iter().find(|t| Some(t.tx) == to) {
+        Some(thread) => thread.post(Mail::AddRx(rx)),
+        None => state.parked.push(rx),
+    }
+}
+
+/// Takes a queue from where it is.
+fn take(threads: &[Handle], parked: &mut Vec<Rx>, port: u32, place: &RxPlace) -> Option<Rx> {
+    let Some(thread) = threads.iter().find(|t| Some(t.tx) == place.thread) else {
+        let at = parked.iter().position(|r| r.port == port && r.id == place.id)?;
+        return Some(parked.swap_remove(at));
+    };
+    let (reply, taken) = channel();
+    thread.post(Mail::TakeRx(port, place.id, reply));
+    taken.recv().ok().flatten()
+}

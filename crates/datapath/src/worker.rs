@@ -1,0 +1,269 @@
+//! What a polling thread does with a batch: parse, look up, group by megaflow, act.
+
+use crate::cache::FlowCache;
+use crate::counter::Counter;
+use crate::drops::{DropCause, PortCounters};
+use crate::flow_table::FlowTable;
+use crate::item::{Item, Items};
+use crate::key::Seed;
+use crate::megaflow::Megaflow;
+use crate::port::LocalPorts;
+use crate::upcall::{Line, Pending, PendingKind, UpcallQueues};
+use arrayvec::ArrayVec;
+use flow::Flow;
+use packet::BATCH_LEN;
+use quiescent::{Guard, Shared};
+use std::sync::Arc;
+
+/// Where a packet goes that the switch must decide about.
+pub(crate) enum Sink {
+    /// To the handler threads.
+    Queue(Arc<UpcallQueues>),
+    /// To whoever called, who answers when the worker is free again.
+    Caller(Line),
+}
+
+/// What a batch is looked up in.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'g> {
+    pub guard: &'g Guard<'g>,
+    pub table: &'g FlowTable,
+}
+
+/// Counters of one worker, for `dpif-netdev/pmd-stats-show` and the like.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerStats {
+    pub received: Counter,
+    pub recirculated: Counter,
+    pub cache_hits: Counter,
+    pub table_hits: Counter,
+    /// Subtables asked for the hits of the table.
+    pub subtables_asked: Counter,
+    pub missed: Counter,
+    /// Misses that found no room in the queue.
+    pub lost: Counter,
+    pub sent: Counter,
+    pub sent_batches: Counter,
+    /// Loop iterations, and those that found packets.
+    pub iterations: Counter,
+    pub busy_iterations: Counter,
+    /// Nanoseconds in iterations that found packets, and in the others (sleep not counted).
+    pub busy_ns: Counter,
+    pub idle_ns: Counter,
+}
+
+impl WorkerStats {
+    /// Adds what a thread that is gone has counted.
+    pub fn absorb(&self, gone: &WorkerStats) {
+        let pairs = [
+            (&self.received, &gone.received),
+            (&self.recirculated, &gone.recirculated),
+            (&self.cache_hits, &gone.cache_hits),
+            (&self.table_hits, &gone.table_hits),
+            (&self.subtables_asked, &gone.subtables_asked),
+            (&self.missed, &gone.missed),
+            (&self.lost, &gone.lost),
+            (&self.sent, &gone.sent),
+            (&self.sent_batches, &gone.sent_batches),
+        ];
+        pairs.iter().for_each(|(sum, n)| sum.add(n.get()));
+    }
+}
+
+pub(crate) type Keys = Box<[Flow; BATCH_LEN]>;
+
+/// One thread's part of the datapath. All its methods are for that thread alone.
+pub(crate) struct Worker {
+    pub ports: LocalPorts,
+    pub stats: Arc<WorkerStats>,
+    pub sink: Sink,
+    /// The switch's time, taken once per loop.
+    pub now_ms: u64,
+    pub vlan_limit: u8,
+    pub(crate) cache: FlowCache,
+    /// Ports with packets to send.
+    pub(crate) dirty: Vec<u32>,
+    pub(crate) random: u64,
+    pmd: Option<u32>,
+    seed: Seed,
+    /// Room for the keys of one batch per recirculation under way.
+    spare_keys: Vec<Keys>,
+    /// Counts for ports that went away under a packet.
+    nowhere: Arc<PortCounters>,
+}
+
+/// Packets of one batch that hit one megaflow.
+struct Group {
+    flow: Arc<Megaflow>,
+    members: u32,
+    bytes: u64,
+    tcp_flags: u16,
+}
+
+impl Worker {
+    pub fn new(sink: Sink, pmd: Option<u32>) -> Self {
+        Worker {
+            ports: LocalPorts::default(),
+            stats: Arc::default(),
+            sink,
+            now_ms: 0,
+            vlan_limit: 2,
+            cache: FlowCache::new(),
+            dirty: Vec::new(),
+            random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(pmd.unwrap_or(u32::MAX)),
+            pmd,
+            seed: Seed::get(),
+            spare_keys: Vec::new(),
+            nowhere: Arc::default(),
+        }
+    }
+
+    /// The counters of the port that a packet came in by.
+    #[inline]
+    pub fn counters(&self, in_port: u32) -> &PortCounters {
+        self.ports.get(in_port).map_or(&self.nowhere, |p| &p.counters)
+    }
+
+    pub fn drop_items(&self, items: &mut Items, cause: DropCause) {
+        for item in items.drain(..) {
+            self.counters(item.meta.in_port).lose(cause, 1);
+        }
+    }
+
+    /// Takes in packets that were just received on `in_port`, and forgets those that are no frames.
+    pub fn receive(&mut self, in_port: u32, items: &mut Items) {
+        let bytes: usize = items.iter().map(|i| i.packet.len()).sum();
+        let counters = self.counters(in_port);
+        counters.received.add(items.len() as u64);
+        counters.received_bytes.add(bytes as u64);
+        self.stats.received.add(items.len() as u64);
+        if items.iter().any(is_runt) {
+            let before = items.len();
+            items.retain(|i| !is_runt(i));
+            counters.lose(DropCause::RxInvalidPacket, before - items.len());
+        }
+    }
+
+    /// Runs packets of one input port through the table. `depth` is the number of recirculations.
+    pub fn process(&mut self, view: View<'_>, items: &mut Items, depth: usize) {
+        let mut keys = self.spare_keys.pop().unwrap_or_else(|| Box::new([const { Flow::ZERO }; BATCH_LEN]));
+        let mut groups: ArrayVec<Group, BATCH_LEN> = ArrayVec::new();
+        let missed = self.classify(view, items, &mut keys, &mut groups);
+        for g in &groups {
+            let packets = u64::from(g.members.count_ones());
+            g.flow.stats.add(packets, g.bytes, g.tcp_flags, self.now_ms);
+        }
+        if let ([only], 0) = (&groups[..], missed) {
+            let actions = Arc::clone(&only.flow.actions);
+            self.spare_keys.push(keys);
+            self.execute(view, &actions, items, depth);
+            return;
+        }
+        let mut slots: ArrayVec<Option<Item>, BATCH_LEN> = items.drain(..).map(Some).collect();
+        for (i, slot) in slots.iter_mut().enumerate() {
+            if missed & (1 << i) != 0
+                && let Some(item) = slot.take()
+            {
+                self.upcall(PendingKind::Miss, item, Box::new(keys[i].clone()), depth);
+            }
+        }
+        self.spare_keys.push(keys);
+        for g in &groups {
+            let is_member = |i: usize| g.members & (1 << i) != 0;
+            let members = slots.iter_mut().enumerate().filter(|(i, _)| is_member(*i));
+            let mut items: Items = members.filter_map(|(_, s)| s.take()).collect();
+            self.execute(view, &g.flow.actions, &mut items, depth);
+        }
+    }
+
+    /// Parses and looks up; returns the packets without a megaflow as bits.
+    fn classify(
+        &mut self,
+        view: View<'_>,
+        items: &mut Items,
+        keys: &mut Keys,
+        groups: &mut ArrayVec<Group, BATCH_LEN>,
+    ) -> u32 {
+        let mut missed = 0;
+        let mut cached = 0;
+        for (i, (item, key)) in items.iter_mut().zip(keys.iter_mut()).enumerate() {
+            packet::extract(&mut item.packet, &item.meta.for_parser(self.vlan_limit), key);
+            let signature = self.seed.signature(key);
+            let len = item.packet.len() as u64;
+            if let Some(flow) = self.cache.get(signature, key) {
+                cached += 1;
+                join(groups, flow, Arc::clone, i, len, key.tcp_flags);
+                continue;
+            }
+            let (found, asked) = view.table.lookup(view.guard, key);
+            let Some(flow) = found else {
+                missed |= 1 << i;
+                continue;
+            };
+            self.stats.subtables_asked.add(asked as u64);
+            self.stats.table_hits.add(1);
+            self.cache.insert(signature, flow.to_arc());
+            join(groups, &flow, |f: &Shared<'_, Megaflow>| f.to_arc(), i, len, key.tcp_flags);
+        }
+        self.stats.cache_hits.add(cached);
+        missed
+    }
+
+    /// Hands a packet to the switch, or drops it if there is no room.
+    pub fn upcall(&mut self, kind: PendingKind, item: Item, key: Box<Flow>, depth: usize) {
+        let is_miss = matches!(kind, PendingKind::Miss);
+        let pending = Box::new(Pending { kind, item, key, depth, pmd: self.pmd });
+        let in_port = pending.meta().in_port;
+        self.stats.missed.add(u64::from(is_miss));
+        let refused = match &mut self.sink {
+            Sink::Caller(waiting) => {
+                waiting.push_back(pending);
+                None
+            }
+            Sink::Queue(queues) => match self.ports.get(in_port) {
+                Some(port) => queues.push(&port.upcalls, pending).err(),
+                None => Some(pending),
+            },
+        };
+        match refused {
+            None => self.counters(in_port).upcalled.add(1),
+            Some(_) if is_miss => {
+                self.stats.lost.add(1);
+                self.counters(in_port).lose(DropCause::UpcallError, 1);
+            }
+            Some(_) => self.counters(in_port).lose(DropCause::UserspaceActionError, 1),
+        }
+    }
+
+    /// A number that nobody depends on being hard to guess (xorshift64*).
+    pub fn random_u32(&mut self) -> u32 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) as u32
+    }
+}
+
+/// Adds packet `i` to the group of its megaflow.
+#[inline]
+fn join<F: std::ops::Deref<Target = Megaflow>>(
+    groups: &mut ArrayVec<Group, BATCH_LEN>,
+    flow: &F,
+    to_arc: impl Fn(&F) -> Arc<Megaflow>,
+    i: usize,
+    len: u64,
+    tcp_flags: u16,
+) {
+    // The last group first: packets of one flow come in trains.
+    if let Some(g) = groups.iter_mut().rev().find(|g| std::ptr::eq(&*g.flow, &**flow)) {
+        g.members |= 1 << i;
+        g.bytes += len;
+        g.tcp_flags |= tcp_flags;
+    } else if !groups.is_full() {
+        groups.push(Group { flow: to_arc(flow), members: 1 << i, bytes: len, tcp_flags });
+    }
+}
+
+fn is_runt(item: &Item) -> bool {
+    item.packet.packet_type == flow::PT_ETH && item.packet.len() < packet::proto::header_len::ETH
+}
