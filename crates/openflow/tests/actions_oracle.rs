@@ -109,6 +109,28 @@ fn ask(cases: &[&Case]) -> Option<Vec<String>> {
     Some(text.split_inclusive("\n\n").map(String::from).collect())
 }
 
+/// As [`ask`], with `None` for cases that the tool dies of.
+fn ask_all(cases: &[&Case]) -> Option<Vec<Option<String>>> {
+    let mut answers = Vec::new();
+    while let Some(rest) = cases.get(answers.len()..).filter(|r| !r.is_empty()) {
+        answers.extend(ask(rest)?.into_iter().map(Some));
+        if answers.len() < cases.len() {
+            answers.push(None);
+        }
+    }
+    Some(answers)
+}
+
+/// Where this crate differs on purpose.
+fn is_known_difference(case: &Case, ours: &str, theirs: &str) -> bool {
+    // For a field that does not exist, Open vSwitch takes its error from fields that share a bucket of its
+    // hash table.
+    ours.contains("OFPBAC_BAD_SET_TYPE") && theirs.contains("OFPBAC_BAD_SET_LEN")
+        // In `bundle_load`, it takes algorithms and fields that it does not know, and stops when it meets a
+        // packet.
+        || ours.contains("OFPBAC_BAD_ARGUMENT") && case.hex().contains("00002320000d")
+}
+
 /// Compares, and panics with the first differences.
 fn compare(cases: &[Case]) {
     let mut wrong = String::new();
@@ -120,14 +142,13 @@ fn compare(cases: &[Case]) {
             if group.is_empty() {
                 continue;
             }
-            let Some(answers) = ask(&group) else {
+            let Some(answers) = ask_all(&group) else {
                 eprintln!("ovs-ofctl is not installed: nothing compared");
                 return;
             };
-            assert_eq!(answers.len(), group.len(), "answers of ovs-ofctl for {version}");
             for (case, answer) in group.iter().zip(answers) {
                 let ours = case.expected();
-                if ours != answer {
+                if answer.as_ref().is_some_and(|a| *a != ours && !is_known_difference(case, &ours, a)) {
                     n_wrong += 1;
                     if n_wrong <= 20 {
                         let _ = writeln!(
@@ -178,5 +199,50 @@ fn corpus() -> Vec<Case> {
 fn corpus_agrees() {
     let cases = corpus();
     assert!(cases.len() > 2000, "{} cases", cases.len());
+    compare(&cases);
+}
+
+/// Numbers that look random and are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        // Knuth's MMIX generator; its high bits are good enough.
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % n
+    }
+
+    /// Some damage to `bytes`: now a single byte, now a length, now the end.
+    fn damage(&mut self, bytes: &mut Vec<u8>) {
+        let len = bytes.len();
+        match self.below(6) {
+            0 | 1 => bytes[self.below(len)] = self.below(256) as u8,
+            2 => bytes[self.below(len)] ^= 1 << self.below(8),
+            3 => {
+                let at = 8 * self.below(len.div_ceil(8)) + 3;
+                if let Some(b) = bytes.get_mut(at) {
+                    *b = 8 * self.below(8) as u8;
+                }
+            }
+            4 => bytes.truncate(8 * self.below(len.div_ceil(8)) + 8),
+            _ => bytes.resize(len + 8 * self.below(3), 0),
+        }
+    }
+}
+
+#[test]
+fn damaged_corpus_agrees() {
+    let rounds = std::env::var("ROUNDS").ok().and_then(|r| r.parse().ok()).unwrap_or(4);
+    let mut random = Random(rounds);
+    let mut cases = Vec::new();
+    for _ in 0..rounds {
+        for case in corpus() {
+            let mut case = case;
+            for _ in 0..=random.below(3) {
+                random.damage(&mut case.bytes);
+            }
+            cases.push(case);
+        }
+    }
     compare(&cases);
 }

@@ -64,7 +64,13 @@ impl Header {
     }
 
     /// The field with this code point and length; `Err(true)` if only the length is wrong.
+    ///
+    /// OVS takes the length's highest bit for a part of the code point.
     fn lookup(&self) -> Result<Field, bool> {
+        let experimenter_len = usize::from(self.len) - self.payload_len();
+        if self.value_len() + experimenter_len >= 0x80 {
+            return Err(false);
+        }
         let f = Field::by_header(self.class, self.experimenter, self.num).ok_or(false)?;
         if self.value_len() == f.n_bytes() || f.is_variable_len() { Ok(f) } else { Err(self.value_len() > 0) }
     }

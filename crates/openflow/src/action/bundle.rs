@@ -69,16 +69,16 @@ impl Bundle {
         let algorithm = BundleAlgorithm::from_wire(b.u16(10));
         let n_members = usize::from(b.u16(20));
         let members = b.from(32).get(..2 * n_members).ok_or(OfError::OfpbacBadLen);
-        let mut is_bad =
-            n_members > MEMBERS_MAX || b.u32(16) != oxm::header32(Field::InPort, None) || !b.is_zero(28..32);
         let mut dst = None;
-        if load {
-            let sf = b.cx.subfield32(b.u32(24), b.u16(22))?;
-            is_bad |= sf.n_bits < 16;
-            dst = Some(sf);
+        let is_bad = if load {
+            let sf = dst.insert(b.cx.subfield32(b.u32(24), b.u16(22))?);
+            // Open vSwitch does not mind the rest that must be so or so.
+            sf.n_bits < 16
         } else {
-            is_bad |= !b.is_zero(22..28);
-        }
+            n_members > MEMBERS_MAX
+                || b.u32(16) != oxm::header32(Field::InPort, None)
+                || !b.is_zero(22..32)
+        };
         let members = members?.chunks_exact(2).map(|p| PortNo(be16(p, 0))).collect();
         let (Some(fields), Some(algorithm), false) = (fields, algorithm, is_bad) else {
             return Err(OfError::OfpbacBadArgument);

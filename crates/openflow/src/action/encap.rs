@@ -35,7 +35,13 @@ const NSH_TLV: u8 = 2;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum EncapProperty {
     NshMdType(u8),
-    NshTlv { class: u16, kind: u8, data: Box<[u8]> },
+    NshTlv {
+        class: u16,
+        kind: u8,
+        len: u8,
+        /// `len` bytes, padded to a multiple of 8. What came as padding is kept.
+        data: Box<[u8]>,
+    },
 }
 
 /// `encap`: put a header on.
@@ -99,13 +105,13 @@ impl EncapProperty {
             (CLASS_NSH, NSH_MD_TYPE) if len > 8 => Err(OfError::NxbacBadEdProp),
             (CLASS_NSH, NSH_MD_TYPE) => Ok(EncapProperty::NshMdType(padded.get(4).copied().unwrap_or(0))),
             (CLASS_NSH, NSH_TLV) => {
-                let tlv_len = usize::from(padded.get(7).copied().unwrap_or(0));
-                if len != 8 + tlv_len.next_multiple_of(8) {
+                let tlv_len = padded.get(7).copied().unwrap_or(0);
+                if len != 8 + usize::from(tlv_len).next_multiple_of(8) {
                     return Err(OfError::NxbacBadEdProp);
                 }
-                let data = padded.get(8..8 + tlv_len).unwrap_or_default().into();
+                let data = padded.get(8..).unwrap_or_default().into();
                 let kind = padded.get(6).copied().unwrap_or(0);
-                Ok(EncapProperty::NshTlv { class: be16(padded, 4), kind, data })
+                Ok(EncapProperty::NshTlv { class: be16(padded, 4), kind, len: tlv_len, data })
             }
             _ => Err(OfError::NxbacUnknownEdProp),
         }
@@ -115,13 +121,11 @@ impl EncapProperty {
         out.u16(CLASS_NSH);
         match self {
             EncapProperty::NshMdType(md_type) => out.bytes(&[NSH_MD_TYPE, 5, *md_type, 0, 0, 0]),
-            EncapProperty::NshTlv { class, kind, data } => {
-                let padded = data.len().next_multiple_of(8);
-                out.bytes(&[NSH_TLV, (8 + padded) as u8]);
+            EncapProperty::NshTlv { class, kind, len, data } => {
+                out.bytes(&[NSH_TLV, (8 + data.len()) as u8]);
                 out.u16(*class);
-                out.bytes(&[*kind, data.len() as u8]);
+                out.bytes(&[*kind, *len]);
                 out.bytes(data);
-                out.zeros(padded - data.len());
             }
         }
     }
@@ -129,8 +133,9 @@ impl EncapProperty {
     fn format(&self, out: &mut Text<'_>) {
         match self {
             EncapProperty::NshMdType(md_type) => put!(out, "md_type={md_type}"),
-            EncapProperty::NshTlv { class, kind, data } => {
-                put!(out, "tlv({class:#06x},{kind},{})", HexNumber(data));
+            EncapProperty::NshTlv { class, kind, len, data } => {
+                let value = data.get(..usize::from(*len)).unwrap_or(data);
+                put!(out, "tlv({class:#06x},{kind},{})", HexNumber(value));
             }
         }
     }
@@ -157,9 +162,11 @@ impl EncapProperty {
         let (kind, data) = rest.split_once(',')?;
         let digits = data.strip_prefix("0x")?;
         let end = digits.find(|c: char| !c.is_ascii_hexdigit()).unwrap_or(digits.len()).min(TLV_DIGITS_MAX);
-        let (data, _) = hex_bytes(digits.get(..end).filter(|d| !d.is_empty())?);
+        let (mut data, _) = hex_bytes(digits.get(..end).filter(|d| !d.is_empty())?);
+        let len = data.len() as u8;
+        data.resize(data.len().next_multiple_of(8), 0);
         let class = u16::from_str_radix(class, 16).ok()?;
-        Some(EncapProperty::NshTlv { class, kind: kind.parse().ok()?, data: data.into() })
+        Some(EncapProperty::NshTlv { class, kind: kind.parse().ok()?, len, data: data.into() })
     }
 }
 
