@@ -20,6 +20,13 @@ fn check_ip(cx: &mut Check<'_>) -> Result<(), OfError> {
     Ok(())
 }
 
+/// Six octets between colons. As in Open vSwitch, it does not matter what follows the sixth.
+fn parse_address(s: &str) -> Option<EthAddr> {
+    let start = s.rfind(':')? + 1;
+    let digits = s.get(start..)?.bytes().take_while(u8::is_ascii_hexdigit).count();
+    s.get(..start + digits)?.parse().ok()
+}
+
 /// Defines the setters of Ethernet addresses.
 macro_rules! eth_setter {
     ($(#[$doc:meta])* $name:ident, $text:literal, $field:ident) => {
@@ -36,7 +43,7 @@ macro_rules! eth_setter {
             }
 
             pub(super) fn parse(_: &mut Parser<'_>, s: &str) -> Result<Action, String> {
-                let addr = s.parse().map_err(|()| format!("invalid mac address {s}"))?;
+                let addr = parse_address(s).ok_or_else(|| format!("invalid mac address {s}"))?;
                 Ok(Action::$name($name { addr }))
             }
         }

@@ -166,6 +166,9 @@ impl Nat {
                 None => None,
             };
             self.addr = Some(addr_range(min, max).ok_or_else(invalid)?);
+        } else {
+            // As in Open vSwitch, what only looks like an address does not matter.
+            rest = rest.trim_start_matches(is_addr_char);
         }
         if let (Some(_), Some(mut tail)) = (self.addr, rest.strip_prefix(':')) {
             self.port_min = take_port(&mut tail).ok_or_else(invalid)?;
@@ -186,6 +189,10 @@ impl Nat {
     }
 }
 
+fn is_addr_char(c: char) -> bool {
+    c.is_ascii_hexdigit() || c == ':' || c == '.'
+}
+
 /// Takes an address off the beginning of `s`.
 fn take_addr(s: &mut &str) -> Option<IpAddr> {
     let v4_len = s.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(s.len());
@@ -196,7 +203,7 @@ fn take_addr(s: &mut &str) -> Option<IpAddr> {
     let (text, rest) = match s.strip_prefix('[') {
         Some(inner) => inner.split_once(']')?,
         None => {
-            let end = s.find(|c: char| !c.is_ascii_hexdigit() && c != ':' && c != '.').unwrap_or(s.len());
+            let end = s.find(|c| !is_addr_char(c)).unwrap_or(s.len());
             s.split_at(end)
         }
     };
