@@ -75,9 +75,7 @@ impl Bundle {
             // Open vSwitch does not mind the rest that must be so or so.
             sf.n_bits < 16
         } else {
-            n_members > MEMBERS_MAX
-                || b.u32(16) != oxm::header32(Field::InPort, None)
-                || !b.is_zero(22..32)
+            n_members > MEMBERS_MAX || b.u32(16) != oxm::header32(Field::InPort, None) || !b.is_zero(22..32)
         };
         let members = members?.chunks_exact(2).map(|p| PortNo(be16(p, 0))).collect();
         let (Some(fields), Some(algorithm), false) = (fields, algorithm, is_bad) else {

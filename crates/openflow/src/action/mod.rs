@@ -41,6 +41,8 @@ mod rule;
 mod sample;
 pub mod set;
 mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 mod ttl;
 mod unit;
