@@ -4,6 +4,7 @@
 
 pub mod buffer;
 pub mod checksum;
+pub mod compose;
 mod cursor;
 pub mod edit;
 #[cfg(test)]
