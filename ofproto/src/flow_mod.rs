@@ -112,6 +112,31 @@ impl Switch {
         }
     }
 
+    /// Takes back what `events` say has happened, latest first.
+    pub fn undo(&mut self, events: &[RuleEvent]) {
+        let reverse = |e: &RuleEvent| match e {
+            RuleEvent::Added(rule) => {
+                RuleEvent::Removed { rule: rule.clone(), reason: RemovedReason::Delete }
+            }
+            RuleEvent::Modified { old, new } => RuleEvent::Modified { old: new.clone(), new: old.clone() },
+            RuleEvent::Removed { rule, .. } => RuleEvent::Added(rule.clone()),
+        };
+        let undone: Vec<_> = events.iter().rev().map(reverse).collect();
+        for event in &undone {
+            let (RuleEvent::Added(r)
+            | RuleEvent::Modified { new: r, .. }
+            | RuleEvent::Removed { rule: r, .. }) = event;
+            let Some(table) = self.tables.get_mut(usize::from(r.table)) else { continue };
+            if matches!(event, RuleEvent::Removed { .. }) {
+                table.remove(r);
+            } else {
+                let m = r.matching.expand();
+                table.insert(&m.flow, &m.mask, r.clone());
+            }
+        }
+        self.guardians.follow(&undone);
+    }
+
     fn apply_one(&mut self, change: &Change, now_ms: u64) -> Result<Vec<RuleEvent>, OfError> {
         match change.command {
             Command::Add => self.add_flow(change, now_ms),
@@ -156,9 +181,6 @@ impl Switch {
         let table = self.tables.get_mut(usize::from(id)).ok_or(OfError::OfpbrcBadTableId)?;
         let old = table.get(&m.flow, &m.mask, change.priority).cloned();
         if let Some(old) = old {
-            if change.check_overlap {
-                return Err(OfError::OfpfmfcOverlap);
-            }
             return Ok(vec![replace(table, change, &old, now_ms)]);
         }
         if change.check_overlap && table.overlaps(&m.flow, &m.mask, change.priority) {
@@ -262,11 +284,11 @@ fn replace(table: &mut Table, change: &Change, old: &Arc<Rule>, now_ms: u64) -> 
         new.flags = old.flags;
         new.created_ms = old.created_ms;
     }
-    new.counters = old.counters.clone();
-    if change.reset_counts {
-        new.counters.reset();
+    // A rule that starts counting anew leaves the old one's counters as they are, in case it comes back.
+    if !change.reset_counts {
+        new.counters = old.counters.clone();
+        new.counters.touch(now_ms);
     }
-    new.counters.touch(now_ms);
     let new = Arc::new(new);
     let m = old.matching.expand();
     table.insert(&m.flow, &m.mask, new.clone());

@@ -6,10 +6,12 @@
 
 pub mod admin;
 pub mod async_event;
+pub mod conn;
 pub mod effects;
 pub mod eviction;
 pub mod fabric;
 pub mod flow_mod;
+pub mod handle;
 pub mod ids;
 pub mod learn;
 pub mod mac_table;

@@ -13,6 +13,10 @@ bitflags::bitflags! {
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct RuleFlags: u32 {
         const SEND_FLOW_REM = 1 << 0;
+        /// Only kept to be shown.
+        const CHECK_OVERLAP = 1 << 1;
+        /// Only kept to be shown.
+        const RESET_COUNTS = 1 << 2;
         const NO_PACKET_COUNTS = 1 << 3;
         const NO_BYTE_COUNTS = 1 << 4;
         /// Made by the switch itself; controllers neither see nor change it.
@@ -59,12 +63,6 @@ impl Counters {
     /// The rule was modified: idle time starts anew.
     pub fn touch(&self, now_ms: u64) {
         self.used_ms.fetch_max(now_ms, Relaxed);
-    }
-
-    /// `OFPFF_RESET_COUNTS`.
-    pub fn reset(&self) {
-        self.packets.store(0, Relaxed);
-        self.bytes.store(0, Relaxed);
     }
 }
 

@@ -75,6 +75,8 @@ pub struct Table {
     /// `OFPTC14_EVICTION` was set by a controller.
     pub evict_by_controller: bool,
     pub vacancy: Vacancy,
+    /// A name that a controller gave; one from the database goes before it.
+    pub controller_name: Option<String>,
     pub counters: Arc<TableCounters>,
     rules: Classifier<Arc<Rule>>,
     /// Rules that a timeout can end, by priority and match address; kept apart so that expiry need not
@@ -109,6 +111,10 @@ impl Table {
 
     pub fn masks(&self) -> usize {
         self.rules.masks()
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        self.settings.name.as_deref().or(self.controller_name.as_deref())
     }
 
     pub fn may_evict(&self) -> bool {

@@ -121,6 +121,16 @@ struct Request {
 }
 
 impl MultipartAssembler {
+    /// Whether `message` is a multipart request, which may come in parts; others pass through.
+    #[must_use]
+    pub fn is_for(message: &[u8]) -> bool {
+        Header::parse(message).is_some_and(|h| match Version::from_wire(h.version) {
+            Some(Version::Of10) => h.msg_type == 16,
+            Some(_) => h.msg_type == 18,
+            None => false,
+        })
+    }
+
     /// Takes in a whole received message. What comes back is to be handled now: the message itself if it
     /// is no multipart request, nothing if parts of it are still to come, else all its parts that have a
     /// body, or one without if none has.
@@ -130,7 +140,7 @@ impl MultipartAssembler {
     /// `OFPBRC_MULTIPART_BUFFER_OVERFLOW` above [`REQUEST_LEN_MAX`] or [`PENDING_LEN_MAX`], and those of
     /// [`crate::identify`]. The parts that came before are forgotten.
     pub fn submit(&mut self, message: &[u8], now_ms: u64) -> Result<Vec<Vec<u8>>, OfError> {
-        if !is_multipart_request(message) {
+        if !Self::is_for(message) {
             return Ok(vec![message.to_vec()]);
         }
         let part = identify_part(message)?;
@@ -192,14 +202,6 @@ impl MultipartAssembler {
     pub fn next_timeout_ms(&self) -> Option<u64> {
         self.requests.values().map(|r| r.timeout_at_ms).min()
     }
-}
-
-fn is_multipart_request(message: &[u8]) -> bool {
-    Header::parse(message).is_some_and(|h| match Version::from_wire(h.version) {
-        Some(Version::Of10) => h.msg_type == 16,
-        Some(_) => h.msg_type == 18,
-        None => false,
-    })
 }
 
 fn without_empty_parts(mut parts: Vec<Vec<u8>>, header_len: usize) -> Vec<Vec<u8>> {

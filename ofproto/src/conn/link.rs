@@ -1,27 +1,31 @@
-//! One OpenFlow connection: handshake, framing, probes, a bounded queue of output.
+//! One OpenFlow connection: handshake, framing, probes, bounded output.
 
 use super::{ConnEvent, Origin, UpEvent};
 use crate::ids::{ConnId, SwitchId};
 use bytes::{Buf, Bytes, BytesMut};
 use clock::Clock;
-use openflow::Version;
-use openflow::msg::hello::{self, Hello, VersionSet};
+use openflow::msg::error_msg;
+use openflow::msg::hello::{Hello, VersionSet, negotiate};
+use openflow::{Form, Frame, OfError, Version, frame, identify};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use stream::{Reconnect, Stream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use stream::{Action, Reconnect, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
-/// Bytes that may wait for a peer that does not read. Beyond it the connection is closed: a peer that
-/// takes no replies is dead, and its replies must not fill our memory.
+/// Bytes of output beyond which no further requests of a connection are read or handled: a peer that takes
+/// no replies gets no more of them.
+pub const HOLD_BYTES: usize = 4 << 20;
+/// Bytes of asynchronous messages, beyond what [`HOLD_BYTES`] keeps of replies, that may wait for a peer
+/// that does not read. Beyond it the connection is closed: a peer that takes nothing is dead.
 pub const OUTPUT_BYTES_MAX: usize = 64 << 20;
 /// Bytes asked of the socket at once.
 const READ_CHUNK: usize = 64 << 10;
+/// How long a peer may take to read the last bytes of a connection that we close.
+const CLOSE_TIMEOUT_MS: u64 = 5_000;
 const HEADER_LEN: usize = 8;
-const OFPT_ERROR: u8 = 1;
-const OFPT_ECHO_REQUEST: u8 = 2;
 const OFPT_ECHO_REPLY: u8 = 3;
 
 static NEXT_CONN: AtomicU64 = AtomicU64::new(1);
@@ -34,37 +38,87 @@ pub fn new_conn_id() -> ConnId {
 /// The sending end of a connection, held by the main task. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LinkHandle {
-    out: mpsc::UnboundedSender<Bytes>,
-    queued: Arc<AtomicUsize>,
+    out: mpsc::UnboundedSender<Output>,
+    counts: Arc<Counts>,
+}
+
+/// What a link and its handle tell each other.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Bytes given to the handle and not yet written.
+    queued: AtomicUsize,
+    /// Packet-ins given to the handle and not yet taken by the link.
+    packet_ins: AtomicUsize,
+    /// Requests wait for output to drain.
+    held: AtomicBool,
+}
+
+/// Whole messages for the link to write.
+#[derive(Debug)]
+pub enum Output {
+    Bytes(Bytes),
+    PacketIn(Bytes),
+    Close,
 }
 
 impl LinkHandle {
-    /// A handle and the link task's ends of it.
-    fn new() -> (Self, mpsc::UnboundedReceiver<Bytes>) {
+    /// A handle, and the channel from which its messages come.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<Output>) {
         let (out, rx) = mpsc::unbounded_channel();
-        (LinkHandle { out, queued: Arc::default() }, rx)
+        (LinkHandle { out, counts: Arc::default() }, rx)
     }
 
-    /// Queues whole messages. An empty `Bytes` asks the link to close.
-    pub fn send(&self, bytes: Bytes) {
-        let queued = self.queued.fetch_add(bytes.len(), Relaxed) + bytes.len();
-        let bytes = if queued > OUTPUT_BYTES_MAX { Bytes::new() } else { bytes };
+    /// Queues whole messages that answer a request. How many is bounded by [`LinkHandle::hold`].
+    pub fn send(&self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        self.counts.queued.fetch_add(bytes.len(), SeqCst);
         // A closed channel means that the link is going down; its Down event is on the way.
-        let _ = self.out.send(bytes);
+        let _ = self.out.send(Output::Bytes(bytes));
+    }
+
+    /// Queues a packet-in; the caller keeps [`LinkHandle::packet_ins`] below a limit.
+    pub fn send_packet_in(&self, bytes: Bytes) {
+        self.counts.queued.fetch_add(bytes.len(), SeqCst);
+        self.counts.packet_ins.fetch_add(1, Relaxed);
+        let _ = self.out.send(Output::PacketIn(bytes));
+    }
+
+    /// Packet-ins that the link has not taken yet, which it stops doing when the peer does not read.
+    pub fn packet_ins(&self) -> usize {
+        self.counts.packet_ins.load(Relaxed)
+    }
+
+    /// Queues messages that nobody asked for; closes the connection if it takes too few of them.
+    pub fn send_async(&self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        if self.queued_bytes() + bytes.len() > OUTPUT_BYTES_MAX {
+            self.close();
+        } else {
+            self.send(bytes);
+        }
     }
 
     /// Asks the link to close once what is queued has been written.
     pub fn close(&self) {
-        let _ = self.out.send(Bytes::new());
+        let _ = self.out.send(Output::Close);
     }
 
     /// Bytes that wait to be written.
     pub fn queued_bytes(&self) -> usize {
-        self.queued.load(Relaxed)
+        self.counts.queued.load(SeqCst)
+    }
+
+    /// Whether requests must wait until output has been written. If so, a [`ConnEvent::Drained`] will come.
+    pub fn hold(&self) -> bool {
+        if self.queued_bytes() < HOLD_BYTES {
+            return false;
+        }
+        self.counts.held.store(true, SeqCst);
+        self.queued_bytes() >= HOLD_BYTES
     }
 }
 
-/// Copies of all messages of a switch's controller connections, for `<bridge>.snoop`.
+/// Copies of all messages of a controller's connection, for `<bridge>.snoop`.
 #[derive(Clone, Debug, Default)]
 pub struct SnoopTap(Arc<Mutex<Vec<(ConnId, LinkHandle)>>>);
 
@@ -77,8 +131,50 @@ impl SnoopTap {
     }
     fn copy(&self, bytes: &Bytes) {
         for (_, link) in self.0.lock().iter() {
-            link.send(bytes.clone());
+            link.send_async(bytes.clone());
         }
+    }
+}
+
+/// The account of a connection's activity, shared by the link task and whoever may end the connection.
+#[derive(Debug)]
+pub struct Keeper {
+    reconnect: Mutex<Reconnect>,
+    kick: Notify,
+}
+
+impl Keeper {
+    pub fn new(reconnect: Reconnect) -> Self {
+        Keeper { reconnect: Mutex::new(reconnect), kick: Notify::new() }
+    }
+
+    /// Reads or changes the account; who waits for something to fall due looks at it again.
+    pub fn with<T>(&self, f: impl FnOnce(&mut Reconnect) -> T) -> T {
+        let out = f(&mut self.reconnect.lock());
+        self.kick.notify_one();
+        out
+    }
+
+    /// As [`Keeper::with`], for what moves no deadline forward.
+    pub fn note<T>(&self, f: impl FnOnce(&mut Reconnect) -> T) -> T {
+        f(&mut self.reconnect.lock())
+    }
+
+    /// Waits until something may be due.
+    pub async fn until_due(&self, clock: &Clock) {
+        let deadline = self.reconnect.lock().deadline_ms();
+        let sleep = async {
+            match deadline {
+                Some(ms) => clock.sleep_until_ms(ms).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! { () = sleep => {}, () = self.kick.notified() => {} }
+    }
+
+    /// What is due, if anything.
+    pub fn due(&self, clock: &Clock) -> Option<Action> {
+        self.reconnect.lock().run(clock.now_ms())
     }
 }
 
@@ -89,7 +185,7 @@ pub struct LinkEnv {
     pub clock: Clock,
     pub events: mpsc::Sender<ConnEvent>,
     pub versions: VersionSet,
-    /// `None` where messages are not to be snooped on (the snoops themselves).
+    /// `None` where messages are not to be snooped on.
     pub snoop: Option<SnoopTap>,
 }
 
@@ -100,37 +196,62 @@ pub enum LinkError {
     Io(#[from] io::Error),
     #[error("Protocol error")]
     Protocol,
-    /// The switch, or the end of the process, asked for it.
+    /// The switch asked for it.
     #[error("closed on request")]
     Closed,
     #[error("no reply to inactivity probe")]
     Inactive,
 }
 
-/// Runs one connection to its end. `reconnect` keeps the account of activity and says when to probe.
+/// Runs one connection to its end. `name` is the connection as the log names it.
 pub async fn run(
     mut stream: Stream,
+    name: String,
     origin: Origin,
     env: &LinkEnv,
-    reconnect: &Mutex<Reconnect>,
+    keeper: &Keeper,
 ) -> LinkError {
-    let peer = stream.name().to_owned();
     let mut input = BytesMut::with_capacity(READ_CHUNK);
-    let version = match handshake(&mut stream, &mut input, env, reconnect, &peer).await {
+    let version = match handshake(&mut stream, &mut input, env, keeper).await {
         Ok(v) => v,
         Err(e) => return e,
     };
     let id = new_conn_id();
     let (handle, output) = LinkHandle::new();
-    let queued = handle.queued.clone();
-    let up = UpEvent { id, switch: env.switch, version, peer, origin, link: handle };
+    let link = Link {
+        id,
+        version,
+        peer: stream.name().to_owned(),
+        env,
+        keeper,
+        output,
+        handle: handle.clone(),
+        pending: BytesMut::new(),
+        close_by_ms: None,
+    };
+    let up = UpEvent { id, switch: env.switch, version, peer: name, origin, link: handle };
     if env.events.send(ConnEvent::Up(up)).await.is_err() {
         return LinkError::Closed;
     }
-    let link = Link { id, version, env, reconnect, output, queued };
     let end = link.serve(stream, input).await;
     let _ = env.events.send(ConnEvent::Down { id }).await;
     end
+}
+
+/// A set of versions, as Open vSwitch puts it.
+fn versions_text(versions: VersionSet) -> String {
+    let bits = versions.bits();
+    let highest = 31u32.saturating_sub(bits.leading_zeros());
+    if bits == 0 {
+        "no versions".to_owned()
+    } else if bits.is_power_of_two() {
+        format!("version {highest:#04x}")
+    } else if ((bits >> 1) + 1).is_power_of_two() {
+        format!("version {highest:#04x} and earlier")
+    } else {
+        let each: Vec<_> = (0..32).filter(|n| bits >> n & 1 != 0).map(|n| format!("{n:#04x}")).collect();
+        format!("versions {}", each.join(", "))
+    }
 }
 
 /// Sends our hello, awaits theirs, and agrees on a version (OpenFlow 1.3, 6.3.1).
@@ -138,161 +259,208 @@ async fn handshake(
     stream: &mut Stream,
     input: &mut BytesMut,
     env: &LinkEnv,
-    reconnect: &Mutex<Reconnect>,
-    peer: &str,
+    keeper: &Keeper,
 ) -> Result<Version, LinkError> {
-    stream.write_all(&hello::encode(env.versions)).await?;
+    stream.write_all(&Hello::encode(env.versions, 0)).await?;
     let message = loop {
         if let Some(m) = next_message(input)? {
             break m;
         }
         tokio::select! {
-            n = stream.read_buf(input) => if n? == 0 { return Err(eof()) },
-            () = until_due(env, reconnect) => if let Some(stream::Action::Disconnect) = due(env, reconnect) {
+            n = stream.read_buf(input) => if n? == 0 { return Err(reset()) },
+            () = keeper.until_due(&env.clock) => if let Some(Action::Disconnect) = keeper.due(&env.clock) {
                 return Err(LinkError::Inactive);
             },
         }
     };
-    let theirs = hello::decode(&message).map_err(|_| {
+    let hello = identify(&message).ok().filter(|m| m.form == Form::OfptHello).map(|m| Hello::decode(&m));
+    let peer = stream.name().to_owned();
+    let Some(hello) = hello else {
         tracing::warn!(target: "vconn", "{peer}: received message while expecting hello");
-        LinkError::Protocol
-    })?;
-    if let Some(version) = env.versions.negotiate(theirs) {
-        tracing::debug!(target: "vconn", "{peer}: negotiated OpenFlow version {:#04x}", version.wire());
-        return Ok(version);
+        return Err(LinkError::Protocol);
+    };
+    if !hello.understood {
+        tracing::warn!(target: "vconn", "{peer}: unknown data in hello");
     }
-    let text = format!("We support {}, you support {}, no common versions.", env.versions, theirs);
-    tracing::warn!(target: "vconn", "{peer}: version negotiation failed ({text})");
-    stream.write_all(&hello::encode_failed(env.versions, &text)).await?;
-    let _ = stream.shutdown().await;
-    Err(LinkError::Protocol)
+    let (ours, theirs) = (versions_text(env.versions), versions_text(hello.versions));
+    match negotiate(env.versions, hello.versions) {
+        Ok(version) => {
+            tracing::debug!(target: "vconn",
+                "{peer}: negotiated OpenFlow version {:#04x} (we support {ours}, peer supports {theirs})",
+                version.wire());
+            Ok(version)
+        }
+        Err(error) => {
+            tracing::warn!(target: "vconn",
+                "{peer}: version negotiation failed (we support {ours}, peer supports {theirs})");
+            let text = format!("We support {ours}, you support {theirs}, no common versions.");
+            let version = hello.versions.newest().unwrap_or(Version::Of10);
+            stream.write_all(&error_msg::encode_hello_failed(error, version, &text)).await?;
+            let _ = stream.shutdown().await;
+            Err(LinkError::Protocol)
+        }
+    }
 }
 
 fn eof() -> LinkError {
     LinkError::Io(io::Error::new(io::ErrorKind::UnexpectedEof, "End of file"))
 }
 
+fn reset() -> LinkError {
+    LinkError::Io(io::Error::new(io::ErrorKind::ConnectionReset, "Connection reset by peer"))
+}
+
 /// Cuts one whole message off the front of `input`.
 fn next_message(input: &mut BytesMut) -> Result<Option<Bytes>, LinkError> {
-    let Some(header) = input.get(..HEADER_LEN) else { return Ok(None) };
-    let len = usize::from(u16::from_be_bytes([header[2], header[3]]));
-    if len < HEADER_LEN {
-        return Err(LinkError::Protocol);
+    match frame(input) {
+        Frame::Whole(len) => Ok(Some(input.split_to(len).freeze())),
+        Frame::Partial => Ok(None),
+        Frame::TooShort(len) => {
+            tracing::error!(target: "stream_vconn", "received too-short ofp_header ({len} bytes)");
+            Err(LinkError::Protocol)
+        }
     }
-    if input.len() < len {
-        input.reserve(len - input.len());
-        return Ok(None);
-    }
-    Ok(Some(input.split_to(len).freeze()))
-}
-
-async fn until_due(env: &LinkEnv, reconnect: &Mutex<Reconnect>) {
-    let deadline = reconnect.lock().deadline_ms();
-    match deadline {
-        Some(ms) => env.clock.sleep_until_ms(ms).await,
-        None => std::future::pending().await,
-    }
-}
-
-fn due(env: &LinkEnv, reconnect: &Mutex<Reconnect>) -> Option<stream::Action> {
-    reconnect.lock().run(env.clock.now_ms())
 }
 
 struct Link<'a> {
     id: ConnId,
     version: Version,
+    peer: String,
     env: &'a LinkEnv,
-    reconnect: &'a Mutex<Reconnect>,
-    output: mpsc::UnboundedReceiver<Bytes>,
-    queued: Arc<AtomicUsize>,
+    keeper: &'a Keeper,
+    output: mpsc::UnboundedReceiver<Output>,
+    handle: LinkHandle,
+    /// Taken from `output`, not yet written.
+    pending: BytesMut,
+    /// Set once we are closing.
+    close_by_ms: Option<u64>,
 }
 
 impl Link<'_> {
     /// Moves bytes until the connection ends.
     async fn serve(mut self, stream: Stream, mut input: BytesMut) -> LinkError {
         let (mut rd, mut wr) = tokio::io::split(stream);
-        let mut pending = BytesMut::new();
-        let mut closing = false;
+        if let Err(e) = self.deliver(&mut input).await {
+            return e;
+        }
         loop {
-            if let Err(e) = self.deliver(&mut input).await {
-                return e;
-            }
-            if closing && pending.is_empty() {
+            if self.close_by_ms.is_some() && self.pending.is_empty() {
                 let _ = wr.shutdown().await;
                 return LinkError::Closed;
             }
-            input.reserve(READ_CHUNK);
+            let closing = self.close_by_ms.is_some();
+            let reading = !closing && self.handle.queued_bytes() < HOLD_BYTES;
+            let room = self.pending.len() < READ_CHUNK && !closing;
+            let close_by = self.close_by_ms.unwrap_or(u64::MAX);
+            if reading {
+                input.reserve(READ_CHUNK);
+            }
             tokio::select! {
-                n = rd.read_buf(&mut input), if !closing => match n {
+                n = rd.read_buf(&mut input), if reading => match n {
                     Ok(0) => return eof(),
-                    Ok(_) => {}
+                    Ok(_) => if let Err(e) = self.deliver(&mut input).await { return e; },
                     Err(e) => return e.into(),
                 },
-                n = wr.write(&pending), if !pending.is_empty() => match n {
+                n = wr.write(&self.pending), if !self.pending.is_empty() => match n {
                     Ok(0) => return eof(),
-                    Ok(n) => { pending.advance(n); self.queued.fetch_sub(n, Relaxed); }
+                    Ok(n) => if let Err(e) = self.written(n, reading).await { return e; },
                     Err(e) => return e.into(),
                 },
-                m = self.output.recv(), if pending.len() < READ_CHUNK && !closing => match m {
-                    Some(b) if !b.is_empty() => self.collect(b, &mut pending),
-                    _ => closing = true,
+                m = self.output.recv(), if room => self.collect(m),
+                () = self.keeper.until_due(&self.env.clock) => match self.keeper.due(&self.env.clock) {
+                    Some(Action::Probe) => self.probe(),
+                    Some(Action::Disconnect) => return LinkError::Inactive,
+                    Some(Action::Connect) | None => {}
                 },
-                () = until_due(self.env, self.reconnect) => match due(self.env, self.reconnect) {
-                    Some(stream::Action::Probe) => self.probe(&mut pending),
-                    Some(stream::Action::Disconnect) => return LinkError::Inactive,
-                    _ => {}
-                },
+                () = self.env.clock.sleep_until_ms(close_by), if closing => return LinkError::Closed,
             }
         }
     }
 
-    /// Hands every whole message in `input` to the main task.
-    async fn deliver(&mut self, input: &mut BytesMut) -> Result<(), LinkError> {
-        while let Some(bytes) = next_message(input)? {
-            self.reconnect.lock().activity(self.env.clock.now_ms());
-            let (version, kind) = (bytes[0], bytes[1]);
-            if version != self.version.wire() && kind > OFPT_ECHO_REPLY {
-                tracing::error!(target: "vconn",
-                    "received OpenFlow version {version:#04x} != expected {:#04x}", self.version.wire());
-                return Err(LinkError::Protocol);
-            }
-            if let Some(snoop) = &self.env.snoop {
-                snoop.copy(&bytes);
-            }
-            // The answer to our own probe concerns nobody else.
-            if kind == OFPT_ECHO_REPLY && bytes.len() == HEADER_LEN && bytes[4..8] == [0; 4] {
-                continue;
-            }
-            let event = ConnEvent::Message { id: self.id, bytes };
-            self.env.events.send(event).await.map_err(|_| LinkError::Closed)?;
+    async fn written(&mut self, n: usize, reading: bool) -> Result<(), LinkError> {
+        self.pending.advance(n);
+        let left = self.handle.counts.queued.fetch_sub(n, SeqCst).saturating_sub(n);
+        if !reading {
+            // We do not read, so nothing else tells that the peer is alive.
+            self.keeper.note(|r| r.activity(self.env.clock.now_ms()));
+        }
+        if left < HOLD_BYTES / 2 && self.handle.counts.held.swap(false, SeqCst) {
+            self.tell(ConnEvent::Drained { id: self.id }).await?;
         }
         Ok(())
     }
 
+    async fn tell(&self, event: ConnEvent) -> Result<(), LinkError> {
+        self.env.events.send(event).await.map_err(|_| LinkError::Closed)
+    }
+
+    /// Hands every whole message in `input` to the main task.
+    async fn deliver(&mut self, input: &mut BytesMut) -> Result<(), LinkError> {
+        let mut batch = Vec::new();
+        let end = loop {
+            match next_message(input) {
+                Ok(Some(bytes)) => {
+                    if self.admits(&bytes) {
+                        batch.push(bytes);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(e) => break Err(e),
+            }
+        };
+        self.keeper.note(|r| r.activity(self.env.clock.now_ms()));
+        if !batch.is_empty() {
+            self.tell(ConnEvent::Messages { id: self.id, batch }).await?;
+        }
+        end
+    }
+
+    /// Whether a message concerns the main task.
+    fn admits(&self, bytes: &Bytes) -> bool {
+        let (version, kind) = (bytes[0], bytes[1]);
+        if let Some(snoop) = &self.env.snoop {
+            snoop.copy(bytes);
+        }
+        // Hello, error and echo may have any version.
+        if version != self.version.wire() && kind > OFPT_ECHO_REPLY {
+            tracing::error!(target: "vconn", "{}: received OpenFlow version {version:#04x} != expected {:02x}",
+                self.peer, self.version.wire());
+            self.handle.send(error_msg::encode_reply(OfError::OfpbrcBadVersion, bytes));
+            return false;
+        }
+        // The answer to our own probe concerns nobody else.
+        kind != OFPT_ECHO_REPLY
+    }
+
     /// Takes all output that is queued, so that many small messages become one write.
-    fn collect(&mut self, first: Bytes, pending: &mut BytesMut) {
-        let mut next = Some(first);
-        while let Some(b) = next {
+    fn collect(&mut self, first: Option<Output>) {
+        let mut next = first.or(Some(Output::Close));
+        while let Some(output) = next {
+            let bytes = match output {
+                Output::Bytes(b) => b,
+                Output::PacketIn(b) => {
+                    self.handle.counts.packet_ins.fetch_sub(1, Relaxed);
+                    b
+                }
+                Output::Close => {
+                    self.close_by_ms = Some(self.env.clock.now_ms() + CLOSE_TIMEOUT_MS);
+                    return;
+                }
+            };
             if let Some(snoop) = &self.env.snoop {
-                snoop.copy(&b);
+                snoop.copy(&bytes);
             }
-            pending.extend_from_slice(&b);
-            next = if pending.len() < READ_CHUNK { self.output.try_recv().ok() } else { None };
-            if next.as_ref().is_some_and(Bytes::is_empty) {
-                self.output.close();
-                return;
-            }
+            self.pending.extend_from_slice(&bytes);
+            next = if self.pending.len() < READ_CHUNK { self.output.try_recv().ok() } else { None };
         }
     }
 
-    fn probe(&mut self, pending: &mut BytesMut) {
-        let message = [self.version.wire(), OFPT_ECHO_REQUEST, 0, HEADER_LEN as u8, 0, 0, 0, 0];
-        self.queued.fetch_add(message.len(), Relaxed);
-        pending.extend_from_slice(&message);
+    fn probe(&mut self) {
+        let mut message = Vec::with_capacity(HEADER_LEN);
+        Form::OfptEchoRequest.put(self.version, 0, &mut message, |_| ());
+        self.handle.send(message);
     }
 }
 
-/// Whether `bytes` is an error message, which is never answered.
-pub fn is_error(bytes: &[u8]) -> bool {
-    bytes.get(1) == Some(&OFPT_ERROR)
-}
+#[cfg(test)]
+mod tests;

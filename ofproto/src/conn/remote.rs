@@ -1,16 +1,18 @@
 //! Where connections come from: controllers that we call, and sockets on which we are called.
 
 use super::Origin;
-use super::link::{self, LinkEnv, LinkError};
+use super::link::{self, Keeper, LinkEnv, LinkError};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use stream::{ConnectOptions, Listener, Reconnect, ReconnectStats, Target, Tls};
+use stream::{ConnectOptions, Listener, LogModule, Reconnect, ReconnectStats, Target, Tls};
 use tokio::task::JoinHandle;
 
 /// Connections accepted on one listening socket at a time; further ones wait in the kernel's queue.
 pub const ACCEPTED_MAX: u32 = 1024;
+/// How long a connection attempt may take where nothing else says so.
+const ATTEMPT_MS: u64 = 8_000;
 
 /// How to keep in touch with a peer (columns of the Controller table).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,44 +24,63 @@ pub struct RemoteConfig {
     pub dscp: Option<u8>,
 }
 
+/// What [`Remote`] and its task share.
+#[derive(Debug)]
+struct Shared {
+    keeper: Keeper,
+    config: Mutex<RemoteConfig>,
+    last_error: Mutex<Option<String>>,
+}
+
 /// A controller that we connect to, again and again.
 #[derive(Debug)]
 pub struct Remote {
-    reconnect: Arc<Mutex<Reconnect>>,
-    last_error: Arc<Mutex<Option<String>>>,
+    shared: Arc<Shared>,
     clock: clock::Clock,
     task: JoinHandle<()>,
 }
 
 impl Remote {
+    /// `name` is the connection as the log names it: `br0<->tcp:10.0.0.1:6653`.
     pub fn start(name: String, config: RemoteConfig, tls: Arc<Tls>, env: LinkEnv) -> Self {
         let now = env.clock.now_ms();
-        let mut reconnect = Reconnect::new(name, now);
-        reconnect.set_backoff(1_000.min(config.max_backoff_ms), config.max_backoff_ms);
-        reconnect.set_probe_interval(config.probe_interval_ms);
+        let mut reconnect = Reconnect::new(name.clone(), now).log_as(LogModule::Rconn);
+        configure(&mut reconnect, &config);
         reconnect.enable(now);
-        let reconnect = Arc::new(Mutex::new(reconnect));
-        let last_error = Arc::new(Mutex::new(None));
+        let shared = Arc::new(Shared {
+            keeper: Keeper::new(reconnect),
+            config: Mutex::new(config),
+            last_error: Mutex::new(None),
+        });
         let clock = env.clock.clone();
-        let task = tokio::spawn(keep_connected(config, tls, env, reconnect.clone(), last_error.clone()));
-        Remote { reconnect, last_error, clock, task }
+        let task = tokio::spawn(keep_connected(name, tls, env, shared.clone()));
+        Remote { shared, clock, task }
+    }
+
+    /// Takes over settings; a changed DSCP needs a new connection.
+    pub fn reconfigure(&self, config: RemoteConfig) {
+        let old = std::mem::replace(&mut *self.shared.config.lock(), config.clone());
+        self.shared.keeper.with(|r| configure(r, &config));
+        if old.dscp != config.dscp {
+            self.reconnect();
+        }
     }
 
     pub fn stats(&self) -> ReconnectStats {
-        self.reconnect.lock().stats(self.clock.now_ms())
+        self.shared.keeper.note(|r| r.stats(self.clock.now_ms()))
     }
 
     pub fn is_connected(&self) -> bool {
-        self.reconnect.lock().is_connected()
+        self.shared.keeper.note(|r| r.is_connected())
     }
 
     pub fn last_error(&self) -> Option<String> {
-        self.last_error.lock().clone()
+        self.shared.last_error.lock().clone()
     }
 
-    /// `bridge/reconnect`: hang up, and connect again at once.
+    /// `bridge/reconnect`: hang up, and connect again.
     pub fn reconnect(&self) {
-        self.reconnect.lock().force_reconnect(self.clock.now_ms());
+        self.shared.keeper.with(|r| r.force_reconnect(self.clock.now_ms()));
     }
 }
 
@@ -69,54 +90,52 @@ impl Drop for Remote {
     }
 }
 
-async fn keep_connected(
-    config: RemoteConfig,
-    tls: Arc<Tls>,
-    env: LinkEnv,
-    reconnect: Arc<Mutex<Reconnect>>,
-    last_error: Arc<Mutex<Option<String>>>,
-) {
-    let origin = Origin::Controller(config.target.to_string());
-    let options = ConnectOptions { dscp: config.dscp, ..ConnectOptions::default() };
+fn configure(reconnect: &mut Reconnect, config: &RemoteConfig) {
+    reconnect.set_backoff(1_000, config.max_backoff_ms);
+    // Open vSwitch probes controllers no more often than every 5 seconds.
+    let probe = config.probe_interval_ms;
+    reconnect.set_probe_interval(if probe == 0 { 0 } else { probe.max(5_000) });
+}
+
+async fn keep_connected(name: String, tls: Arc<Tls>, env: LinkEnv, shared: Arc<Shared>) {
+    let keeper = &shared.keeper;
     loop {
-        let deadline = reconnect.lock().deadline_ms();
-        env.clock.sleep_until_ms(deadline.unwrap_or_else(|| env.clock.now_ms() + 1_000)).await;
-        if reconnect.lock().run(env.clock.now_ms()) != Some(stream::Action::Connect) {
+        keeper.until_due(&env.clock).await;
+        if keeper.due(&env.clock) != Some(stream::Action::Connect) {
             continue;
         }
-        reconnect.lock().connecting(env.clock.now_ms());
-        let end = match attempt(&config.target, &tls, &options, &env, &reconnect).await {
+        keeper.note(|r| r.connecting(env.clock.now_ms()));
+        let config = shared.config.lock().clone();
+        let origin = Origin::Controller(config.target.to_string());
+        match attempt(&config, &tls, &env, keeper).await {
             Ok(stream) => {
-                reconnect.lock().connected(env.clock.now_ms());
-                Some(link::run(stream, origin.clone(), &env, &reconnect).await)
+                keeper.note(|r| r.connected(env.clock.now_ms()));
+                let end = link::run(stream, name.clone(), origin, &env, keeper).await;
+                let text = end_text(&end);
+                keeper.note(|r| r.disconnected(env.clock.now_ms(), text.as_deref()));
+                *shared.last_error.lock() = text.or_else(|| Some("End of file".into()));
             }
             Err(e) => {
                 let text = stream::error_text(&e);
-                reconnect.lock().connect_failed(env.clock.now_ms(), Some(&text));
-                *last_error.lock() = Some(text);
-                None
+                keeper.note(|r| r.connect_failed(env.clock.now_ms(), Some(&text)));
+                *shared.last_error.lock() = Some(text);
             }
-        };
-        if let Some(end) = end {
-            let text = end_text(&end);
-            reconnect.lock().disconnected(env.clock.now_ms(), text.as_deref());
-            *last_error.lock() = text.or_else(|| Some("End of file".into()));
         }
     }
 }
 
 /// One connection attempt, given up when the state machine says so.
 async fn attempt(
-    target: &Target,
+    config: &RemoteConfig,
     tls: &Tls,
-    options: &ConnectOptions,
     env: &LinkEnv,
-    reconnect: &Mutex<Reconnect>,
+    keeper: &Keeper,
 ) -> io::Result<stream::Stream> {
-    let deadline = reconnect.lock().deadline_ms();
-    let expiry = env.clock.sleep_until_ms(deadline.unwrap_or_else(|| env.clock.now_ms() + 8_000));
+    let options = ConnectOptions { dscp: config.dscp };
+    let deadline = keeper.note(|r| r.deadline_ms());
+    let expiry = env.clock.sleep_until_ms(deadline.unwrap_or_else(|| env.clock.now_ms() + ATTEMPT_MS));
     tokio::select! {
-        s = stream::connect_with(target, tls, options) => s,
+        s = stream::connect_with(&config.target, tls, &options) => s,
         () = expiry => Err(io::Error::new(io::ErrorKind::TimedOut, "Connection timed out")),
     }
 }
@@ -126,7 +145,8 @@ fn end_text(end: &LinkError) -> Option<String> {
     match end {
         LinkError::Io(e) if e.kind() == io::ErrorKind::UnexpectedEof => None,
         LinkError::Io(e) => Some(stream::error_text(e)),
-        other => Some(other.to_string()),
+        LinkError::Inactive => Some("Connection timed out".to_owned()),
+        LinkError::Protocol | LinkError::Closed => Some(end.to_string()),
     }
 }
 
@@ -134,14 +154,33 @@ fn end_text(end: &LinkError) -> Option<String> {
 #[derive(Debug)]
 pub struct Service {
     task: JoinHandle<()>,
+    probe_ms: Arc<AtomicU32>,
 }
 
 impl Service {
-    /// Listens at once; an error says why that is impossible.
-    pub fn start(config: &RemoteConfig, origin: Origin, tls: &Tls, env: LinkEnv) -> io::Result<Self> {
+    /// Listens at once; an error says why that is impossible. `switch_name` names connections in the log.
+    pub fn start(
+        config: &RemoteConfig,
+        origin: Origin,
+        switch_name: &str,
+        tls: &Tls,
+        env: LinkEnv,
+    ) -> io::Result<Self> {
         let listener = Listener::bind_with(&config.target, tls, config.dscp)?;
-        let probe_ms = config.probe_interval_ms;
-        Ok(Service { task: tokio::spawn(accept(listener, origin, probe_ms, env)) })
+        let probe_ms = Arc::new(AtomicU32::new(config.probe_interval_ms));
+        let accepting = Accepting {
+            listener,
+            origin,
+            switch_name: switch_name.to_owned(),
+            probe_ms: probe_ms.clone(),
+            env,
+        };
+        Ok(Service { task: tokio::spawn(accepting.run()), probe_ms })
+    }
+
+    /// Takes over settings for connections to come.
+    pub fn reconfigure(&self, config: &RemoteConfig) {
+        self.probe_ms.store(config.probe_interval_ms, Relaxed);
     }
 }
 
@@ -151,37 +190,49 @@ impl Drop for Service {
     }
 }
 
-/// Accepts peers. When the service stops, so do the connections that came through it.
-async fn accept(mut listener: Listener, origin: Origin, probe_ms: u32, env: LinkEnv) {
-    let mut links = tokio::task::JoinSet::new();
-    let live = Arc::new(AtomicU32::new(0));
-    loop {
-        while links.try_join_next().is_some() {}
-        if live.load(Relaxed) >= ACCEPTED_MAX {
-            links.join_next().await;
-            continue;
-        }
-        let stream = match listener.accept().await {
-            Ok(s) => s,
-            Err(e) => {
-                tracing::warn!(target: "vconn", "{}: accept failed ({e})", listener.target());
-                env.clock.sleep_until_ms(env.clock.now_ms() + 100).await;
+struct Accepting {
+    listener: Listener,
+    origin: Origin,
+    switch_name: String,
+    probe_ms: Arc<AtomicU32>,
+    env: LinkEnv,
+}
+
+impl Accepting {
+    /// Accepts peers. When the service stops, so do the connections that came through it.
+    async fn run(mut self) {
+        let mut links = tokio::task::JoinSet::new();
+        loop {
+            while links.try_join_next().is_some() {}
+            if links.len() >= ACCEPTED_MAX as usize {
+                links.join_next().await;
                 continue;
             }
-        };
-        live.fetch_add(1, Relaxed);
-        let (env, origin, live) = (env.clone(), origin.clone(), live.clone());
-        links.spawn(async move {
-            let now = env.clock.now_ms();
-            let mut reconnect = Reconnect::new(stream.name().to_owned(), now);
-            reconnect.set_quiet(true);
-            reconnect.set_probe_interval(probe_ms);
-            reconnect.set_passive(true, now);
-            reconnect.enable(now);
-            reconnect.connected(now);
-            let end = link::run(stream, origin, &env, &Mutex::new(reconnect)).await;
-            tracing::debug!(target: "rconn", "connection ended: {end}");
-            live.fetch_sub(1, Relaxed);
-        });
+            match self.listener.accept().await {
+                Ok(stream) => {
+                    let name = format!("{}<->{}", self.switch_name, stream.name());
+                    let probe_ms = self.probe_ms.load(Relaxed);
+                    links.spawn(accepted(stream, name, self.origin.clone(), probe_ms, self.env.clone()));
+                }
+                Err(e) => {
+                    tracing::warn!(target: "vconn", "{}: accept failed ({})",
+                        self.listener.target(), stream::error_text(&e));
+                    self.env.clock.sleep_until_ms(self.env.clock.now_ms() + 100).await;
+                }
+            }
+        }
     }
+}
+
+async fn accepted(stream: stream::Stream, name: String, origin: Origin, probe_ms: u32, env: LinkEnv) {
+    let now = env.clock.now_ms();
+    let mut reconnect = Reconnect::new(name.clone(), now).log_as(LogModule::Rconn);
+    reconnect.set_quiet(true);
+    reconnect.set_probe_interval(probe_ms);
+    reconnect.enable(now);
+    reconnect.connected(now);
+    let keeper = Keeper::new(reconnect);
+    let end = link::run(stream, name, origin, &env, &keeper).await;
+    let text = end_text(&end);
+    keeper.note(|r| r.disconnected(env.clock.now_ms(), text.as_deref()));
 }
