@@ -90,7 +90,7 @@ impl Message {
             Self::BarrierReply => of_two(Form::Ofpt10BarrierReply, Form::Ofpt11BarrierReply),
             Self::QueueGetConfigRequest(m) => Some(m.encode(v, xid)),
             Self::RoleRequest(m) => Some(m.encode_request(v, xid)),
-            Self::RoleReply(m) => Some(m.encode_reply(v < Version::Of12, v, xid)),
+            Self::RoleReply(m) => Some(m.encode_reply(v, xid)),
             Self::RoleStatus(m) => m.encode(v, xid),
             Self::GetAsyncRequest => of_two(Form::Ofpt13GetAsyncRequest, Form::Ofpt14GetAsyncRequest),
             Self::GetAsyncReply(m) => m.encode_reply(v, xid),

@@ -252,3 +252,6 @@ impl Message {
 pub fn decode(bytes: &[u8], context: &Context<'_>) -> Result<Message, OfError> {
     Message::decode(&identify(bytes)?, context)
 }
+
+#[cfg(test)]
+mod tests;

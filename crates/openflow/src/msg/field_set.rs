@@ -55,15 +55,15 @@ impl FieldSet {
         Field::all().filter(|field| !self.contains(*field)).collect()
     }
 
-    /// OpenFlow 1.2's table statistics: bit `n` for field `n` of the basic class.
+    /// OpenFlow 1.2's table statistics: bit `n` for field `n` of the basic class, even if only a later
+    /// version has it.
     pub(crate) fn to_oxm_bits(self, version: Version) -> u64 {
         self.iter().filter_map(|field| basic_number(field, version)).fold(0, |bits, n| bits | 1 << n)
     }
 
     pub(crate) fn from_oxm_bits(bits: u64, version: Version) -> Self {
         let is_set = |n: u8| bits >> n & 1 != 0;
-        let since = |f: Field| f.oxm_id(version.wire()).is_some_and(|id| id.since <= version.wire());
-        Field::all().filter(|f| since(*f) && basic_number(*f, version).is_some_and(is_set)).collect()
+        Field::all().filter(|field| basic_number(*field, version).is_some_and(is_set)).collect()
     }
 }
 

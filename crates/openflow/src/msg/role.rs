@@ -48,6 +48,8 @@ pub struct RoleMsg {
     /// Which election made the role: a request with an older one than the switch has seen is stale.
     /// Nicira's messages have none, and the standard's not while nothing has been elected.
     pub generation_id: Option<u64>,
+    /// Whether it travels in Nicira's way, which all versions have; the reply goes as its request came.
+    pub nicira: bool,
 }
 
 impl RoleMsg {
@@ -59,7 +61,7 @@ impl RoleMsg {
         let mut r = msg.body();
         let wire_role = r.u32()?;
         if matches!(msg.form, Form::NxtRoleRequest | Form::NxtRoleReply) {
-            return Ok(Self { role: Role::from_nicira(wire_role)?, generation_id: None });
+            return Ok(Self { role: Role::from_nicira(wire_role)?, generation_id: None, nicira: true });
         }
         let role = Role::from_wire(wire_role)?;
         r.skip(4)?;
@@ -69,20 +71,22 @@ impl RoleMsg {
         } else {
             generation_id != u64::MAX
         };
-        Ok(Self { role, generation_id: has_generation.then_some(generation_id) })
+        Ok(Self { role, generation_id: has_generation.then_some(generation_id), nicira: false })
     }
 
-    /// Encodes a reply in the way of its request: Nicira's if `nicira` is set.
+    /// Encodes a reply; always in Nicira's way before OpenFlow 1.2.
     #[must_use]
-    pub fn encode_reply(&self, nicira: bool, version: Version, xid: u32) -> Vec<u8> {
+    pub fn encode_reply(&self, version: Version, xid: u32) -> Vec<u8> {
+        let nicira = self.nicira || version < Version::Of12;
         let form = if nicira { Form::NxtRoleReply } else { Form::Ofpt12RoleReply };
         self.encode(form, version, xid, u64::MAX)
     }
 
-    /// Encodes a request: Nicira's before OpenFlow 1.2.
+    /// Encodes a request; always in Nicira's way before OpenFlow 1.2.
     #[must_use]
     pub fn encode_request(&self, version: Version, xid: u32) -> Vec<u8> {
-        let form = if version < Version::Of12 { Form::NxtRoleRequest } else { Form::Ofpt12RoleRequest };
+        let nicira = self.nicira || version < Version::Of12;
+        let form = if nicira { Form::NxtRoleRequest } else { Form::Ofpt12RoleRequest };
         self.encode(form, version, xid, 0)
     }
 

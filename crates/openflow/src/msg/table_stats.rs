@@ -145,11 +145,17 @@ fn take_of11(r: &mut Reader<'_>, features: &mut TableFeatures) -> Result<(), OfE
     features.nonmiss.write.actions = ActionTypes::from_wire(r.u32()?, version);
     features.nonmiss.apply.actions = ActionTypes::from_wire(r.u32()?, version);
     features.miss = features.nonmiss;
-    features.miss_config = TableMiss::from_wire(r.u32()?, version);
+    features.miss_config = match r.u32()? {
+        0 => TableMiss::Default,
+        1 => TableMiss::Controller,
+        2 => TableMiss::Continue,
+        _ => TableMiss::Drop,
+    };
     features.max_entries = r.u32()?;
     Ok(())
 }
 
+/// The miss configuration stands in Open vSwitch's own numbers here instead of OpenFlow's.
 fn put_of11(out: &mut Vec<u8>, features: &TableFeatures) {
     let version = Version::Of11;
     out.put_zeros(7);
@@ -159,7 +165,6 @@ fn put_of11(out: &mut Vec<u8>, features: &TableFeatures) {
     out.put_u32(features.nonmiss.instructions.to_wire(version));
     out.put_u32(features.nonmiss.write.actions.to_wire(version));
     out.put_u32(features.nonmiss.apply.actions.to_wire(version));
-    // Open vSwitch has its own numbers here instead of OpenFlow's, one higher.
     out.put_u32(match features.miss_config {
         TableMiss::Default => 0,
         TableMiss::Controller => 1,

@@ -1,0 +1,92 @@
+use super::*;
+use crate::hex::{bytes, text};
+use crate::msg::packet_in::Continuation;
+use crate::{Form, Protocol, Target};
+
+/// Messages that Debian's ovs-vswitchd and ovs-ofctl 3.1.0 sent each other: a line each, the protocol and
+/// the bytes, behind a line that says who sent it in answer to what.
+const SAMPLES: &str = include_str!("samples.txt");
+
+fn protocol(name: &str) -> Protocol {
+    Protocol::ALL.into_iter().find(|p| format!("{p:?}") == name).unwrap()
+}
+
+/// The message again, in the form in which it came.
+fn encode_as(form: Form, message: &Message, target: &Target<'_>, xid: u32) -> Option<Vec<Vec<u8>>> {
+    match (form, message) {
+        (Form::NxtPacketIn, Message::PacketIn(m)) => {
+            Some(vec![m.encode(nx::PacketInFormat::Nxt, target, xid)])
+        }
+        (Form::NxtPacketIn2, Message::PacketIn(m)) => {
+            Some(vec![m.encode(nx::PacketInFormat::Nxt2, target, xid)])
+        }
+        _ => message.encode(target, xid),
+    }
+}
+
+/// Nicira's ways to say what the standard says, too: the standard's is what is encoded.
+fn has_other_form(form: Form, version: crate::Version) -> bool {
+    match form {
+        Form::NxtSetAsyncConfig => version >= crate::Version::Of13,
+        Form::NxtSetAsyncConfig2 => true,
+        _ => false,
+    }
+}
+
+/// Decodes a message and encodes it again; says what is different.
+fn round_trip(protocol: Protocol, message: &[u8]) -> Result<Form, String> {
+    let incoming = identify(message).map_err(|e| format!("identify: {e}"))?;
+    let form = incoming.form;
+    let context = Context::unbound(protocol);
+    let decoded = Message::decode(&incoming, &context).map_err(|e| format!("{form:?}: {e}"))?;
+    let target = Target::new(protocol);
+    if let Message::PacketIn(m) = &decoded {
+        let continuation = Continuation::decode(&m.continuation, incoming.version, &context);
+        let continuation = continuation.map_err(|e| format!("{form:?}: continuation: {e}"))?;
+        assert_eq!(continuation.encode(&target), m.continuation);
+    }
+    if has_other_form(form, incoming.version) {
+        return Ok(form);
+    }
+    let encoded = encode_as(form, &decoded, &target, incoming.header.xid).ok_or("not encoded")?;
+    let mut is = encoded.iter().map(|m| text(m)).collect::<Vec<_>>().join(" ");
+    if incoming.multipart_flags() != 0 {
+        is.replace_range(20..24, "0001");
+    }
+    if is == text(message) { Ok(form) } else { Err(format!("{form:?}\n  is  {is}\n  not {}", text(message))) }
+}
+
+/// Every sample with its comment, protocol and bytes.
+fn samples(file: &str) -> impl Iterator<Item = (&str, Protocol, Vec<u8>)> {
+    let mut comment = "";
+    file.lines().filter_map(move |line| {
+        let Some((name, hex)) = line.split_once(' ').filter(|_| !line.starts_with('#')) else {
+            comment = line;
+            return None;
+        };
+        Some((comment, protocol(name), bytes(hex)))
+    })
+}
+
+#[test]
+fn captured() {
+    let mut forms = std::collections::BTreeSet::new();
+    let mut bad = Vec::new();
+    // Another file with as many messages as one likes.
+    let extra = std::env::var("OF_CAPTURE").map(|path| std::fs::read_to_string(path).unwrap());
+    for (comment, protocol, message) in samples(extra.as_deref().unwrap_or(SAMPLES)) {
+        match round_trip(protocol, &message) {
+            Ok(form) => _ = forms.insert(form),
+            Err(e) => bad.push(format!("{comment}\n{protocol:?} {e}")),
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+    let missing: Vec<_> = Form::ALL.iter().filter(|form| !forms.contains(form)).collect();
+    let unseen = [
+        Form::Onft13FlowMonitorPaused,
+        Form::NxtFlowMonitorPaused,
+        Form::Onft13FlowMonitorResumed,
+        Form::NxtFlowMonitorResumed,
+    ];
+    assert!(extra.is_ok() || missing == unseen.iter().collect::<Vec<_>>(), "no sample of {missing:?}");
+}
