@@ -7,6 +7,7 @@
 
 mod backend;
 mod identity;
+pub mod layers;
 mod plan;
 mod reconcile;
 #[cfg(test)]

@@ -1,0 +1,114 @@
+//! One datapath with its fabric and its threads.
+
+use crate::config::GlobalConfig;
+use clock::Clock;
+use datapath::Datapath;
+use dpif::{DpFlow, Dpif, DpifError, PortNo, Upcall, UpcallHandler, UpcallReply};
+use netdev::{Env, Netdev};
+use ofproto::fabric::Fabric;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
+use tracing::{error, info, warn};
+
+/// Megaflows that a new datapath may hold; the revalidator raises it when it finds that it can keep up.
+const FLOW_LIMIT_AT_FIRST: u32 = 10_000;
+
+/// A datapath, the switches on it, and their threads.
+pub struct Domain {
+    pub datapath: Arc<Datapath>,
+    pub fabric: Arc<Fabric>,
+    /// Threads as configured.
+    pub handlers: u32,
+    pub revalidators: u32,
+    /// The datapath's own device, `ovs-netdev`: port 0.
+    local: Option<Arc<dyn Netdev>>,
+    revalidator: Option<JoinHandle<()>>,
+}
+
+impl Domain {
+    /// Makes the datapath `<kind>@ovs-<kind>` and starts its threads.
+    pub fn start(kind: &str, env: &Env, clock: &Clock, global: &GlobalConfig) -> Self {
+        let datapath = Datapath::new(&format!("{kind}@ovs-{kind}"), clock.clone());
+        datapath.set_number_by_name(env.dummy_level() != netdev::DummyLevel::Off);
+        let dpif: Arc<dyn Dpif> = datapath.clone();
+        let fabric = Fabric::new(dpif, clock.clone());
+        let handler: Arc<dyn UpcallHandler> = fabric.clone();
+        datapath.set_upcall_handler(handler);
+        datapath.set_flow_limit(global.flow_limit.min(FLOW_LIMIT_AT_FIRST) as usize);
+        let local = open_local(kind, env, &datapath);
+        let worker = fabric.clone();
+        let thread = std::thread::Builder::new().name("revalidator1".to_owned());
+        let thread = thread.spawn(move || {
+            vlog::set_thread_name("revalidator1");
+            worker.revalidate_forever();
+        });
+        if let Err(error) = &thread {
+            error!(target: "ofproto_dpif_upcall", "cannot start a revalidator thread: {error}");
+        }
+        let mut domain =
+            Domain { datapath, fabric, handlers: 0, revalidators: 0, local, revalidator: thread.ok() };
+        domain.configure(global);
+        domain
+    }
+
+    /// Takes over settings of the daemon.
+    pub fn configure(&mut self, global: &GlobalConfig) {
+        let knobs = &self.fabric.knobs;
+        knobs.flow_limit.store(global.flow_limit.into(), Relaxed);
+        knobs.max_idle_ms.store(global.max_idle_ms.into(), Relaxed);
+        if let Some(ms) = global.max_revalidator_ms {
+            knobs.max_revalidator_ms.store(ms.into(), Relaxed);
+        }
+        knobs.min_revalidate_pps.store(global.min_revalidate_pps.into(), Relaxed);
+        if self.datapath.flow_limit() > global.flow_limit as usize {
+            self.datapath.set_flow_limit(global.flow_limit as usize);
+        }
+        self.datapath.set_vlan_limit(u8::try_from(global.vlan_limit).unwrap_or(u8::MAX));
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        let (handlers, revalidators) = global.threads(cpus);
+        if (handlers, revalidators) != (self.handlers, self.revalidators) {
+            (self.handlers, self.revalidators) = (handlers, revalidators);
+            info!(
+                target: "ofproto_dpif_upcall",
+                "Setting n-handler-threads to {handlers}, setting n-revalidator-threads to {revalidators}"
+            );
+            self.datapath.set_handlers(handlers as usize);
+        }
+        self.fabric.changed();
+    }
+}
+
+/// The device through which the host could use the datapath itself. Nothing depends on it.
+fn open_local(kind: &str, env: &Env, datapath: &Datapath) -> Option<Arc<dyn Netdev>> {
+    let name = format!("ovs-{kind}");
+    let opened = env.open("internal", &name).map_err(|e| e.to_string()).and_then(|device| {
+        datapath.port_add(device.clone(), Some(PortNo::LOCAL)).map_err(|e| e.to_string())?;
+        Ok(device)
+    });
+    opened.inspect_err(|e| warn!(target: "dpif_netdev", "{name}: no local port: {e}")).ok()
+}
+
+impl Drop for Domain {
+    fn drop(&mut self) {
+        self.fabric.steer(|rounds| rounds.stop = true);
+        if let Some(thread) = self.revalidator.take() {
+            let _ = thread.join();
+        }
+        if self.local.take().is_some() {
+            let _ = self.datapath.port_del(PortNo::LOCAL);
+        }
+        // The fabric holds the datapath; now the datapath lets go of the fabric.
+        self.datapath.set_upcall_handler(Arc::new(Nobody));
+    }
+}
+
+/// Answers for a datapath that is going away: nothing is forwarded.
+struct Nobody;
+
+impl UpcallHandler for Nobody {
+    fn upcall(&self, _: Upcall<'_>) -> UpcallReply {
+        UpcallReply::default()
+    }
+    fn installed(&self, _: &DpFlow, _: Result<(), DpifError>) {}
+}

@@ -1,0 +1,258 @@
+//! Ports: a device, its datapath port, its OpenFlow port.
+
+use super::{Domain, Layers};
+use crate::config::InterfaceConfig;
+use dpif::PortNo;
+use netdev::{LinkState, Netdev, Policing};
+use ofproto::admin::NewPort;
+use ofproto::ids::OfPort;
+use ofproto::port::{Attachment, LinkFacts};
+use ofproto::switch::Switch;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use tracing::warn;
+
+/// A port that exists.
+pub struct LayerPort {
+    pub device: Arc<dyn Netdev>,
+    /// `Interface.type`.
+    pub kind: String,
+    /// `None` for a port without a device of the datapath (`patch`).
+    pub datapath_port: Option<PortNo>,
+    pub ofport: OfPort,
+    pub mtu_requested: bool,
+    policing: Policing,
+    /// [`Netdev::change_seq`] when the switch was last told of the link.
+    seen: u64,
+    /// As `seen`, of the database.
+    pub reported: u64,
+}
+
+impl Layers {
+    /// Opens a device and makes it a port.
+    pub(super) fn open_port(&mut self, bridge: &str, config: &InterfaceConfig) -> Result<OfPort, String> {
+        let name = &config.name;
+        let refused = |why: &str| format!("could not add network device {name} to ofproto ({why})");
+        // Opening shares a device that is open: a port of another bridge must not be configured from here.
+        let is_taken = |p: &LayerPort| p.datapath_port.is_some() || config.kind != "patch";
+        if self.find_port(name).is_some_and(is_taken) {
+            return Err(refused("File exists"));
+        }
+        let device = self.env.open(&config.kind, name).map_err(|e| e.to_string())?;
+        device.configure(&config.options).map_err(|e| e.to_string())?;
+        let (_, domain) = self.home(bridge).ok_or_else(|| refused("No such device"))?;
+        let attachment = match device.as_patch() {
+            Some(patch) => Attachment::Patch { peer: patch.peer().unwrap_or_default() },
+            None => {
+                let added = domain.datapath.port_add(device.clone(), None);
+                Attachment::Datapath(added.map_err(|e| refused(&e.to_string()))?)
+            }
+        };
+        let mut port = LayerPort {
+            device,
+            kind: config.kind.clone(),
+            datapath_port: match &attachment {
+                Attachment::Datapath(no) => Some(*no),
+                _ => None,
+            },
+            ofport: OfPort::NONE,
+            mtu_requested: false,
+            policing: Policing::default(),
+            seen: 0,
+            reported: 0,
+        };
+        port.apply(config);
+        let added = self.add_to_switch(bridge, &mut port, config, attachment);
+        if let Err(why) = &added {
+            self.withdraw(bridge, &port);
+            return Err(refused(why));
+        }
+        if let Some(b) = self.bridges.get_mut(bridge) {
+            b.ports.insert(name.clone(), port);
+        }
+        added
+    }
+
+    fn add_to_switch(
+        &self,
+        bridge: &str,
+        port: &mut LayerPort,
+        config: &InterfaceConfig,
+        attachment: Attachment,
+    ) -> Result<OfPort, String> {
+        let (b, domain) = self.home(bridge).ok_or("No such device")?;
+        port.seen = port.device.change_seq();
+        let new = NewPort {
+            name: config.name.clone(),
+            kind: config.kind.clone(),
+            attachment,
+            wanted: config.ofport_wanted().map(OfPort),
+            is_local: config.name == bridge,
+            link: link_facts(&port.device.link()),
+        };
+        let added = domain.fabric.write().add_port(b.switch, new, self.clock.now_ms());
+        domain.fabric.changed();
+        port.ofport = added.map_err(|e| e.to_string())?;
+        Ok(port.ofport)
+    }
+
+    pub(super) fn close_port(&mut self, bridge: &str, name: &str) {
+        let Some(port) = self.bridges.get_mut(bridge).and_then(|b| b.ports.remove(name)) else { return };
+        if let Some((b, domain)) = self.home(bridge) {
+            let _ = domain.fabric.write().remove_port(b.switch, port.ofport, self.clock.now_ms());
+            domain.fabric.changed();
+        }
+        self.withdraw(bridge, &port);
+    }
+
+    /// Takes a port out of the datapath.
+    fn withdraw(&self, bridge: &str, port: &LayerPort) {
+        if let (Some((_, domain)), Some(no)) = (self.home(bridge), port.datapath_port) {
+            let _ = domain.datapath.port_del(no);
+        }
+    }
+
+    pub(super) fn reconfigure_port(&mut self, bridge: &str, config: &InterfaceConfig) -> Result<(), String> {
+        let name = &config.name;
+        let port =
+            self.bridges.get_mut(bridge).and_then(|b| b.ports.get_mut(name)).ok_or("No such device")?;
+        port.device.configure(&config.options).map_err(|e| e.to_string())?;
+        port.apply(config);
+        let (ofport, needs_reopen) = (port.ofport, port.device.needs_reopen());
+        let peer = port.device.as_patch().and_then(|patch| patch.peer());
+        let (datapath_port, device) = (port.datapath_port, port.device.clone());
+        if let (Some((b, domain)), Some(peer)) = (self.home(bridge), peer)
+            && domain.fabric.write().set_patch_peer(b.switch, ofport, &peer) == Ok(true)
+        {
+            domain.fabric.changed();
+        }
+        if let (true, Some(no), Some((_, domain))) = (needs_reopen, datapath_port, self.home(bridge)) {
+            reopen(domain, no, device)?;
+        }
+        self.refresh_link(bridge, name);
+        Ok(())
+    }
+
+    /// Tells the switch what the link of a port looks like now.
+    pub(super) fn refresh_link(&mut self, bridge: &str, name: &str) {
+        let Some(port) = self.bridges.get_mut(bridge).and_then(|b| b.ports.get_mut(name)) else { return };
+        port.seen = port.device.change_seq();
+        let (facts, ofport) = (link_facts(&port.device.link()), port.ofport);
+        let Some((b, domain)) = self.home(bridge) else { return };
+        let mut state = domain.fabric.write();
+        let Ok(switch) = state.switch_mut(b.switch) else { return };
+        let Some(port) = switch.ports.get_mut(&ofport).filter(|p| p.link != facts) else { return };
+        port.link = facts;
+        drop(state);
+        domain.fabric.changed();
+    }
+
+    /// Tells the switches of all links that changed; names the bridges that have such ports.
+    pub fn refresh_links(&mut self) -> Vec<String> {
+        let changed = |p: &LayerPort| p.device.change_seq() != p.seen;
+        let mut bridges = Vec::new();
+        let names: Vec<(String, Vec<String>)> = self
+            .bridges
+            .iter()
+            .map(|(b, is)| {
+                let ports = is.ports.iter().filter(|(_, p)| changed(p)).map(|(n, _)| n.clone());
+                (b.clone(), ports.collect())
+            })
+            .collect();
+        for (bridge, ports) in names.into_iter().filter(|(_, ports)| !ports.is_empty()) {
+            ports.iter().for_each(|port| self.refresh_link(&bridge, port));
+            self.level_mtu(&bridge);
+            bridges.push(bridge);
+        }
+        bridges
+    }
+
+    /// Ports whose links have changed since they were last reported to the database, which is now.
+    pub fn unreported(&mut self) -> Vec<(String, String, LinkState, BTreeMap<String, String>)> {
+        let mut all = Vec::new();
+        for (bridge, is) in &mut self.bridges {
+            for (name, port) in &mut is.ports {
+                let seq = port.device.change_seq();
+                if port.reported != seq {
+                    port.reported = seq;
+                    all.push((bridge.clone(), name.clone(), port.device.link(), port.device.status()));
+                }
+            }
+        }
+        all
+    }
+
+    /// `Interface.statistics` of a port.
+    pub fn statistics(&self, bridge: &str, interface: &str) -> Option<BTreeMap<String, u64>> {
+        let port = self.port(bridge, interface)?;
+        let mut counters = port.device.stats().map(|s| s.statistics()).unwrap_or_default();
+        if port.device.as_patch().is_some() {
+            let of = |switch: &Switch| switch.port(port.ofport).map(|p| p.virtual_stats.clone());
+            if let Some(passed) = self.with_switch(bridge, of).flatten() {
+                let values = [
+                    ("rx_packets", &passed.rx_packets),
+                    ("rx_bytes", &passed.rx_bytes),
+                    ("tx_packets", &passed.tx_packets),
+                    ("tx_bytes", &passed.tx_bytes),
+                ];
+                counters.extend(values.map(|(name, n)| (name.to_owned(), n.load(Relaxed))));
+            }
+        }
+        Some(counters)
+    }
+}
+
+impl LayerPort {
+    /// Applies what can fail without harm to the port: it is said in the log.
+    fn apply(&mut self, config: &InterfaceConfig) {
+        let name = &config.name;
+        self.mtu_requested = config.mtu_request.is_some();
+        if let Some(mtu) = config.mtu_request.filter(|mtu| *mtu != self.device.link().mtu)
+            && let Err(e) = self.device.set_mtu(mtu)
+        {
+            warn!(target: "bridge", "interface {name}: setting MTU to {mtu} failed ({e})");
+        }
+        if config.policing != self.policing {
+            self.policing = config.policing;
+            if let Err(e) = self.device.set_policing(config.policing) {
+                warn!(target: "bridge", "interface {name}: ingress policing failed ({e})");
+            }
+        }
+    }
+}
+
+/// Gives a datapath port's device new queues.
+fn reopen(domain: &Domain, no: PortNo, device: Arc<dyn Netdev>) -> Result<(), String> {
+    domain.datapath.port_del(no).map_err(|e| e.to_string())?;
+    domain.datapath.port_add(device, Some(no)).map(|_| ()).map_err(|e| e.to_string())
+}
+
+/// `ofp_port_features` bits from the slowest to the fastest, in kilobits per second.
+const SPEEDS_KBPS: [(u32, u32); 7] = [
+    (0b11, 10_000),
+    (0b11 << 2, 100_000),
+    (0b11 << 4, 1_000_000),
+    (1 << 6, 10_000_000),
+    (1 << 7, 40_000_000),
+    (1 << 8, 100_000_000),
+    (1 << 9, 1_000_000_000),
+];
+
+/// The link in OpenFlow's terms.
+fn link_facts(link: &LinkState) -> LinkFacts {
+    let fastest = |features: u32| {
+        let speeds = SPEEDS_KBPS.iter().rev().find(|(bits, _)| features & bits != 0);
+        speeds.map_or(0, |(_, kbps)| *kbps)
+    };
+    let [current, _, supported, _] = link.features;
+    LinkFacts {
+        mac: link.mac,
+        mtu: link.mtu,
+        admin_up: link.admin_up,
+        carrier: link.carrier,
+        features: link.features,
+        curr_speed_kbps: fastest(current),
+        max_speed_kbps: fastest(supported),
+    }
+}
