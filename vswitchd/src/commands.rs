@@ -21,6 +21,7 @@ pub fn registry(ctx: &Ctx) -> Registry<Ctx> {
         coverage::read_counter(args.first().unwrap_or(&"")).map_err(str::to_owned)
     });
     add_log_commands(&mut r);
+    r.mount(crate::bridge::commands::registry(), |ctx: &mut Ctx| &mut ctx.bridges);
     if ctx.options.dummy.is_some() {
         add_time_commands(&mut r);
     }

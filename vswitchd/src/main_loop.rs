@@ -1,10 +1,12 @@
 //! The task that owns the daemon's state. Everything else sends it messages; nothing else changes [`Ctx`].
 
+use crate::bridge::{self, Bridges};
 use crate::memory::{self, Usage};
 use crate::process::{Daemon, Fatal, Options, reason, signals};
 use crate::{commands, process};
 use clock::{Clock, Warp};
 use coverage::Averages;
+use nix::sys::signal::Signal;
 use signals::FatalSignals;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -33,18 +35,21 @@ pub struct Ctx {
     pub exit: Option<Exit>,
     /// `time/warp` in progress and who waits for it.
     pub warp: Option<(Warp, Reply)>,
+    pub bridges: Bridges,
     memory: memory::Monitor,
 }
 
 impl Ctx {
-    pub fn new(options: Options, clock: Clock) -> Self {
+    pub fn new(options: Options, clock: Clock, bridges: Bridges) -> Self {
         let (averages, memory) = (Averages::default(), memory::Monitor::default());
-        Ctx { clock, options, averages, exit: None, warp: None, memory }
+        Ctx { clock, options, averages, exit: None, warp: None, bridges, memory }
     }
 
     /// What takes memory, counted.
     pub fn memory_usage(&self) -> Usage {
-        Usage::new()
+        let mut usage = Usage::new();
+        self.bridges.layers().memory_usage(&mut usage);
+        usage
     }
 
     /// The reply of `memory/show`.
@@ -61,7 +66,8 @@ impl Ctx {
                 info!(target: "memory", "{usage}");
             }
         }
-        self.averages.run(now_ms).min(self.memory.next_check_ms())
+        let due_ms = self.averages.run(now_ms).min(self.memory.next_check_ms());
+        due_ms.min(self.bridges.run())
     }
 
     /// Makes the next step of a warp in progress.
@@ -79,13 +85,13 @@ pub async fn run(options: &Options, mut daemon: Daemon) -> Result<ExitCode, Fata
     Vlog::global().set_clock(clock.clone());
     let mut signals = FatalSignals::listen().map_err(|e| Fatal::logged("fatal_signal", reason(&e)))?;
     let (server, mut requests) = listen(options)?;
-    let mut ctx = Ctx::new(options.clone(), clock);
+    let bridges = bridge::connect(options, &clock)?;
+    let mut ctx = Ctx::new(options.clone(), clock, bridges);
     let registry = commands::registry(&ctx);
-    for line in process::version_text(&options.program).lines() {
-        info!(target: "bridge", "{line}");
+    let signal = serve(&mut ctx, &registry, &mut requests, &mut signals, &mut daemon).await?;
+    if ctx.exit.is_some_and(|exit| exit.cleanup) {
+        ctx.bridges.shut_down();
     }
-    daemon.become_ready()?;
-    let signal = serve(&mut ctx, &registry, &mut requests, &mut signals).await;
     if let Some(signal) = signal {
         signals::announce(signal);
         drop((server, daemon));
@@ -95,6 +101,15 @@ pub async fn run(options: &Options, mut daemon: Daemon) -> Result<ExitCode, Fata
         server.drain(DRAIN).await;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first configuration is in force.
+fn become_ready(daemon: &mut Daemon, options: &Options) -> Result<(), Fatal> {
+    daemon.become_ready()?;
+    for line in process::version_text(&options.program).lines() {
+        info!(target: "bridge", "{line}");
+    }
+    Ok(())
 }
 
 /// The control socket, if there is to be one. Without it, the requests never come.
@@ -116,21 +131,29 @@ async fn serve(
     registry: &Registry<Ctx>,
     requests: &mut mpsc::Receiver<Request>,
     signals: &mut FatalSignals,
-) -> Option<nix::sys::signal::Signal> {
+    daemon: &mut Daemon,
+) -> Result<Option<Signal>, Fatal> {
+    let mut is_ready = false;
     while ctx.exit.is_none() {
         let next_ms = ctx.run();
         if ctx.warp.is_some() {
             ctx.step_warp();
-            tokio::time::sleep(WARP_PAUSE).await;
-            if ctx.warp.is_some() {
-                continue;
-            }
         }
+        let warping = ctx.warp.is_some();
         tokio::select! {
-            Some(request) = requests.recv() => registry.dispatch(ctx, request),
-            signal = signals.recv() => return Some(signal),
-            () = ctx.clock.sleep_until_ms(next_ms) => {}
+            Some(request) = requests.recv() => {
+                registry.dispatch(ctx, request);
+                ctx.bridges.refresh();
+            }
+            wake = ctx.bridges.next() => ctx.bridges.handle(wake),
+            signal = signals.recv() => return Ok(Some(signal)),
+            () = tokio::time::sleep(WARP_PAUSE), if warping => {}
+            () = ctx.clock.sleep_until_ms(next_ms), if !warping => {}
+        }
+        if ctx.bridges.is_ready() && !is_ready {
+            is_ready = true;
+            become_ready(daemon, &ctx.options)?;
         }
     }
-    None
+    Ok(None)
 }

@@ -6,6 +6,9 @@
 //! tried again the next time. What did not change is not in the plan and is not touched.
 
 mod backend;
+mod bridges;
+pub mod commands;
+mod connect;
 mod identity;
 pub mod layers;
 mod plan;
@@ -14,6 +17,8 @@ mod reconcile;
 mod tests;
 
 pub use backend::Backend;
+pub use bridges::{Bridges, Wake};
+pub use connect::connect;
 pub use identity::{bridge_mac, fake_bridge_mac};
 pub use plan::{Actual, ActualBridge, ActualInterface, Step, plan};
 pub use reconcile::Reconciler;

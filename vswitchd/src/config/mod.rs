@@ -35,6 +35,8 @@ pub struct Surroundings {
     pub datapath_types: Vec<String>,
     /// Without `--no-self-confinement`, controllers' sockets lie in `rundir` only.
     pub self_confinement: bool,
+    /// `other_config:flow-restore-wait` was absent once, and counts no more.
+    pub flows_restored: bool,
 }
 
 /// How serious a [`Problem`] is.
@@ -100,12 +102,17 @@ impl Reader<'_> {
 pub fn read(snapshot: &Snapshot, around: &Surroundings) -> Desired {
     let mut reader = Reader { snapshot, around, problems: Vec::new(), refused: BTreeMap::new() };
     let Some(root) = snapshot.only("Open_vSwitch") else { return Desired::default() };
-    let bridges = read_bridges(&mut reader, root);
+    let mut bridges = read_bridges(&mut reader, root);
+    let mut global = GlobalConfig::read(root);
+    global.flow_restore_wait &= !around.flows_restored;
+    if global.flow_restore_wait {
+        bridges.values_mut().for_each(|bridge| bridge.remotes.controllers.clear());
+    }
     let ssl = snapshot.follow(root, "ssl", "SSL").next();
     Desired {
         root: Some(root.uuid),
         next_cfg: root.int("next_cfg"),
-        global: GlobalConfig::read(root),
+        global,
         bridges,
         refused: reader.refused,
         datapaths: root.string_uuid_map("datapaths").map(|(kind, row)| (kind.to_owned(), row)).collect(),

@@ -89,6 +89,7 @@ pub fn around() -> Surroundings {
         rundir: "/run/ovs".into(),
         datapath_types: vec!["netdev".into(), "system".into()],
         self_confinement: true,
+        flows_restored: false,
     }
 }
 
@@ -223,6 +224,21 @@ fn controllers_bring_a_local_port_and_stay_in_the_run_directory() {
     assert_eq!(log[0], "bridge br0: no port named br0, synthesizing one");
     assert!(log[1].starts_with("bridge br0: Not adding Unix domain socket controller \"punix:/etc/passwd\""));
     assert_eq!(log[2], "bridge br0: nonsense: unknown connection method");
+}
+
+#[test]
+fn controllers_wait_while_flows_are_restored() {
+    let mut db = Db::default();
+    let br0 = db.bridge("br0");
+    let controller = db.add("Controller", [("target", "tcp:10.0.0.1".into())]);
+    db.put("Bridge", br0, [("controller", Datum::set([controller]))]);
+    db.put("Open_vSwitch", ROOT, [("other_config", Datum::map([("flow-restore-wait", "true")]))]);
+    let controllers = |around: &Surroundings| {
+        let desired = read(&db.snapshot, around);
+        (desired.global.flow_restore_wait, desired.bridges["br0"].remotes.controllers.len())
+    };
+    assert_eq!(controllers(&around()), (true, 0));
+    assert_eq!(controllers(&Surroundings { flows_restored: true, ..around() }), (false, 1));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! One datapath with its fabric and its threads.
 
 use crate::config::GlobalConfig;
+use crate::status::bridge::Capabilities;
 use clock::Clock;
 use datapath::Datapath;
 use dpif::{DpFlow, Dpif, DpifError, PortNo, Upcall, UpcallHandler, UpcallReply};
@@ -13,6 +14,8 @@ use tracing::{error, info, warn};
 
 /// Megaflows that a new datapath may hold; the revalidator raises it when it finds that it can keep up.
 const FLOW_LIMIT_AT_FIRST: u32 = 10_000;
+/// `OVS_HASH_ALG_SYM_L4`: the best hash of the `hash` action.
+const SYM_L4: u32 = 1;
 
 /// A datapath, the switches on it, and their threads.
 pub struct Domain {
@@ -21,6 +24,10 @@ pub struct Domain {
     /// Threads as configured.
     pub handlers: u32,
     pub revalidators: u32,
+    /// VLAN tags that keys hold.
+    vlan_headers: usize,
+    /// `flow-restore-wait`.
+    waiting: bool,
     /// The datapath's own device, `ovs-netdev`: port 0.
     local: Option<Arc<dyn Netdev>>,
     revalidator: Option<JoinHandle<()>>,
@@ -46,8 +53,16 @@ impl Domain {
         if let Err(error) = &thread {
             error!(target: "ofproto_dpif_upcall", "cannot start a revalidator thread: {error}");
         }
-        let mut domain =
-            Domain { datapath, fabric, handlers: 0, revalidators: 0, local, revalidator: thread.ok() };
+        let mut domain = Domain {
+            datapath,
+            fabric,
+            handlers: 0,
+            revalidators: 0,
+            vlan_headers: 0,
+            waiting: false,
+            local,
+            revalidator: thread.ok(),
+        };
         domain.configure(global);
         domain
     }
@@ -64,7 +79,12 @@ impl Domain {
         if self.datapath.flow_limit() > global.flow_limit as usize {
             self.datapath.set_flow_limit(global.flow_limit as usize);
         }
-        self.datapath.set_vlan_limit(u8::try_from(global.vlan_limit).unwrap_or(u8::MAX));
+        self.vlan_headers = match global.vlan_limit as usize {
+            0 => flow::VLANS_MAX,
+            n => n.min(flow::VLANS_MAX),
+        };
+        self.datapath.set_vlan_limit(self.vlan_headers as u8);
+        self.hold(global.flow_restore_wait);
         let cpus = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let (handlers, revalidators) = global.threads(cpus);
         if (handlers, revalidators) != (self.handlers, self.revalidators) {
@@ -76,6 +96,40 @@ impl Domain {
             self.datapath.set_handlers(handlers as usize);
         }
         self.fabric.changed();
+    }
+}
+
+impl Domain {
+    /// What the datapath can do.
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            max_vlan_headers: self.vlan_headers,
+            max_mpls_depth: flow::MPLS_LABELS_MAX,
+            max_hash_alg: SYM_L4,
+            recirc: true,
+            conntrack: false,
+            nd_ext: true,
+            masked_set_action: true,
+            tnl_push_pop: false,
+            ufid: true,
+            trunc: true,
+            clone: true,
+            sample_nesting: true,
+            check_pkt_len: true,
+            explicit_drop_action: true,
+            lb_output_action: false,
+            add_mpls: true,
+        }
+    }
+
+    /// While flows are restored, nothing is forwarded by translation.
+    fn hold(&mut self, waiting: bool) {
+        if self.waiting != waiting {
+            self.waiting = waiting;
+            let handler: Arc<dyn UpcallHandler> =
+                if waiting { Arc::new(Nobody) } else { self.fabric.clone() };
+            self.datapath.set_upcall_handler(handler);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod ports;
 mod switches;
 
 pub use domain::Domain;
-pub use ports::LayerPort;
+pub use ports::{LayerPort, LinkReport};
 
 use super::backend::Backend;
 use crate::config::{BridgeConfig, GlobalConfig, InterfaceConfig, PortConfig, RemotesConfig, SwitchSettings};
@@ -82,10 +82,24 @@ impl Layers {
         self.bridges.values().find_map(|b| b.ports.get(interface))
     }
 
+    /// The MAC table of a bridge was changed by hand: what was forwarded by it is to be looked at again.
+    pub fn macs_changed(&self, bridge: &str) {
+        if let Some((_, domain)) = self.home(bridge) {
+            domain.fabric.changed();
+        }
+    }
+
+    /// Lets devices that we made live on in the kernel when their ports go: somebody else has them now.
+    pub fn leave_devices(&self) {
+        self.bridges.values().flat_map(|b| b.ports.values()).for_each(|p| p.device.keep_on_drop(true));
+    }
+
     /// What `memory/show` counts here.
     pub fn memory_usage(&self, usage: &mut BTreeMap<String, u64>) {
         let mut add = |name: &str, n: usize| {
-            *usage.entry(name.to_owned()).or_default() += n as u64;
+            if n != 0 {
+                *usage.entry(name.to_owned()).or_default() += n as u64;
+            }
         };
         for domain in self.domains.values() {
             let state = domain.fabric.read();

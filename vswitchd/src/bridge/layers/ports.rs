@@ -25,8 +25,20 @@ pub struct LayerPort {
     policing: Policing,
     /// [`Netdev::change_seq`] when the switch was last told of the link.
     seen: u64,
-    /// As `seen`, of the database.
-    pub reported: u64,
+    /// As `seen`, of the database; `None` if it was never told.
+    reported: Option<u64>,
+}
+
+/// What the database is to know of a port's link.
+#[derive(Clone, Debug)]
+pub struct LinkReport {
+    pub bridge: String,
+    pub interface: String,
+    pub link: LinkState,
+    /// `Interface.status`.
+    pub status: BTreeMap<String, String>,
+    /// The port was never reported before.
+    pub is_new: bool,
 }
 
 impl Layers {
@@ -60,7 +72,7 @@ impl Layers {
             mtu_requested: false,
             policing: Policing::default(),
             seen: 0,
-            reported: 0,
+            reported: None,
         };
         port.apply(config);
         let added = self.add_to_switch(bridge, &mut port, config, attachment);
@@ -169,14 +181,20 @@ impl Layers {
     }
 
     /// Ports whose links have changed since they were last reported to the database, which is now.
-    pub fn unreported(&mut self) -> Vec<(String, String, LinkState, BTreeMap<String, String>)> {
+    pub fn unreported(&mut self) -> Vec<LinkReport> {
         let mut all = Vec::new();
         for (bridge, is) in &mut self.bridges {
             for (name, port) in &mut is.ports {
                 let seq = port.device.change_seq();
-                if port.reported != seq {
-                    port.reported = seq;
-                    all.push((bridge.clone(), name.clone(), port.device.link(), port.device.status()));
+                if port.reported != Some(seq) {
+                    all.push(LinkReport {
+                        bridge: bridge.clone(),
+                        interface: name.clone(),
+                        link: port.device.link(),
+                        status: port.device.status(),
+                        is_new: port.reported.is_none(),
+                    });
+                    port.reported = Some(seq);
                 }
             }
         }

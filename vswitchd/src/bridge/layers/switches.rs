@@ -17,8 +17,7 @@ impl Layers {
         }
         let domain = self.domains.get(kind).ok_or("No such device")?;
         let switch = domain.fabric.write().add_switch(&config.name, 0);
-        let bridge =
-            LayerBridge { row: config.row, datapath_type: kind.clone(), switch, ports: BTreeMap::new() };
+        let bridge = LayerBridge { datapath_type: kind.clone(), switch, ports: BTreeMap::new() };
         self.bridges.insert(config.name.clone(), bridge);
         Ok(())
     }
