@@ -97,15 +97,17 @@ pub fn plan(desired: &Desired, actual: &Actual) -> Vec<Step> {
     for bridge in desired.bridges.values().filter(|b| !kept(b)) {
         add_bridge(bridge, &mut enter);
     }
-    // Interfaces that ask for a number come before those that take what is left.
+    // Interfaces that ask for a number come before those that take what is left; of several that ask for the
+    // same, the first before the rest.
     let first = first_askers(desired);
     let order = |step: &Step| match step {
         Step::AddInterface { bridge, interface } => {
             let wanted = desired.bridges.get(bridge).and_then(|b| b.interfaces.get(interface));
             match wanted.map(|i| (i.ofport_request, i.ofport_before)) {
                 Some((Some(no), _)) if first.get(&(bridge, no)) == Some(&interface.as_str()) => 0,
-                Some((None, Some(_))) => 1,
-                _ => 2,
+                Some((Some(_), _)) => 1,
+                Some((None, Some(_))) => 2,
+                _ => 3,
             }
         }
         _ => 0,

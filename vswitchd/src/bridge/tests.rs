@@ -184,6 +184,22 @@ fn port_numbers_move_to_who_asks_for_them() {
 }
 
 #[test]
+fn who_asks_in_vain_does_not_keep_others_moving() {
+    let (mut db, mut world, mut r) = (Db::default(), World::default(), Reconciler::default());
+    let br0 = db.bridge("br0");
+    db.port(br0, "a", "");
+    for name in ["b", "c"] {
+        let (_, row) = db.port(br0, name, "");
+        db.put("Interface", row, [("ofport_request", Datum::from(1))]);
+    }
+    world.absent.insert("b".into());
+    run(&mut r, &db, &mut world);
+    assert_eq!((world.bridges["br0"]["a"], world.bridges["br0"]["c"]), (2, 1));
+    let steps = run(&mut r, &db, &mut world);
+    assert!(!steps.iter().any(|s| s.starts_with(['+', '-'])), "{steps:?}");
+}
+
+#[test]
 fn an_interface_of_two_bridges_stays_where_it_is() {
     let (mut db, mut world, mut r) = (Db::default(), World::default(), Reconciler::default());
     let br1 = db.bridge("br1");
