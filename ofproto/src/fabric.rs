@@ -51,6 +51,17 @@ pub struct Rounds {
     pub stop: bool,
 }
 
+/// What the revalidator saw of the datapath's flows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FlowStatistics {
+    pub current: usize,
+    /// Moving average over rounds.
+    pub average: usize,
+    pub max: usize,
+    /// Milliseconds that the last round took.
+    pub dump_ms: u64,
+}
+
 /// One datapath with its switches.
 pub struct Fabric {
     pub dpif: Arc<dyn Dpif>,
@@ -61,6 +72,7 @@ pub struct Fabric {
     pub async_queue: AsyncQueue,
     state: RwLock<State>,
     generation: AtomicU64,
+    flow_statistics: Mutex<FlowStatistics>,
     rounds: Mutex<Rounds>,
     round_asked: Condvar,
     round_done: Condvar,
@@ -77,6 +89,7 @@ impl Fabric {
             async_queue: AsyncQueue::default(),
             state: RwLock::default(),
             generation: AtomicU64::new(1),
+            flow_statistics: Mutex::default(),
             rounds: Mutex::default(),
             round_asked: Condvar::new(),
             round_done: Condvar::new(),
@@ -180,6 +193,17 @@ impl Fabric {
     pub fn round_ended(&self) {
         self.rounds.lock().done += 1;
         self.round_done.notify_all();
+    }
+
+    pub fn flow_statistics(&self) -> FlowStatistics {
+        *self.flow_statistics.lock()
+    }
+
+    /// For the revalidator: notes how many flows a round found and how long it took.
+    pub(crate) fn note_flows(&self, current: usize, dump_ms: u64) {
+        let mut s = self.flow_statistics.lock();
+        let (average, max) = ((s.average + current) / 2, s.max.max(current));
+        *s = FlowStatistics { current, average, max, dump_ms };
     }
 
     /// Rounds ended so far.

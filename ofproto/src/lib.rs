@@ -23,5 +23,6 @@ pub mod rule;
 pub mod switch;
 pub mod table;
 pub mod text;
+pub mod trace_cmd;
 pub mod upcall;
 pub mod xlate;

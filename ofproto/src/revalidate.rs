@@ -210,6 +210,7 @@ impl Fabric {
     /// than two seconds, a few more when they are quick.
     fn adapt_limit(&self, flows: usize, took: Duration) {
         let took_ms = took.as_millis().max(1) as usize;
+        self.note_flows(flows, took_ms as u64);
         let configured = self.knobs.flow_limit.load(Relaxed) as usize;
         let mut limit = self.dpif.flow_limit().min(configured);
         if took_ms > 2_000 {

@@ -3,7 +3,7 @@
 //! A [`Rule`] never changes: a flow-mod that modifies puts a new one in its place that shares the old
 //! one's [`Counters`], so translations and megaflows that still hold the old one credit the right entry.
 
-use flow::MiniMatch;
+use flow::{Match, MiniMatch};
 use openflow::action::Action;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -86,6 +86,24 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// A rule that the switch makes for itself: hidden from controllers.
+    pub fn internal(table: u8, matching: &Match, priority: u16, actions: Vec<Action>) -> Self {
+        Rule {
+            table,
+            priority,
+            matching: MiniMatch::from(matching),
+            cookie: 0,
+            actions: actions.into(),
+            idle_timeout_s: 0,
+            hard_timeout_s: 0,
+            importance: 0,
+            flags: RuleFlags::HIDDEN,
+            created_ms: 0,
+            modified_ms: AtomicU64::new(0),
+            counters: Arc::default(),
+        }
+    }
+
     pub fn modified_ms(&self) -> u64 {
         self.modified_ms.load(Relaxed)
     }

@@ -8,10 +8,12 @@
 use crate::ids::{BundleId, OfPort, SwitchId};
 use crate::mac_table::{Learned, MacTable};
 use crate::port::{Attachment, Bundle, Port, PortOwner};
-use crate::table::{TABLES, Table};
+use crate::rule::Rule;
+use crate::table::{TABLES, TBL_INTERNAL, Table};
 use dpif::PortNo;
-use flow::{EthAddr, TlvTable};
+use flow::{EthAddr, Field, Match, TlvTable};
 use hashbrown::HashMap;
+use openflow::action::{Action, Controller, reason};
 use openflow::msg::switch_config::FragHandling;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ pub struct Switch {
     pub name: String,
     pub datapath_id: u64,
     pub tables: Vec<Table>,
+    pub internal: InternalRules,
     pub ports: BTreeMap<OfPort, Port>,
     pub bundles: BTreeMap<BundleId, Bundle>,
     pub macs: Mutex<MacTable>,
@@ -45,13 +48,47 @@ pub struct Switch {
     next_bundle: u32,
 }
 
+/// The rules that the switch makes for itself in table 254: what happens where no rule of a controller
+/// decides. They are rules so that they count, and show in `bridge/dump-flows`.
+#[derive(Debug)]
+pub struct InternalRules {
+    /// A miss that controllers hear of.
+    pub miss: Arc<Rule>,
+    /// A miss that nobody hears of.
+    pub no_packet_in: Arc<Rule>,
+    /// Fragments, where they are to be dropped.
+    pub drop_frags: Arc<Rule>,
+}
+
+impl InternalRules {
+    fn install(table: &mut Table) -> Self {
+        let mut add = |matching: Match, priority, actions: Vec<Action>| {
+            let rule = Arc::new(Rule::internal(TBL_INTERNAL, &matching, priority, actions));
+            table.insert(&matching.flow, &matching.mask, rule.clone());
+            rule
+        };
+        let reg0 = |n: u32| Match::catchall().with(Field::Reg0, n);
+        let to = Controller { max_len: u16::MAX, reason: reason::IMPLICIT_MISS, ..Controller::default() };
+        // Packets that recirculated may not end up here by a controller's resubmit.
+        add(Match::catchall().with(Field::RecircId, 0u32), 2, Vec::new());
+        InternalRules {
+            miss: add(reg0(1), 0, vec![Action::Controller(Box::new(to))]),
+            no_packet_in: add(reg0(2), 0, Vec::new()),
+            drop_frags: add(reg0(3), 0, Vec::new()),
+        }
+    }
+}
+
 impl Switch {
     pub fn new(id: SwitchId, name: &str, datapath_id: u64) -> Self {
+        let mut tables: Vec<Table> = (0..TABLES).map(|_| Table::default()).collect();
+        let internal = InternalRules::install(&mut tables[usize::from(TBL_INTERNAL)]);
         Switch {
             id,
             name: name.to_owned(),
             datapath_id,
-            tables: (0..TABLES).map(|_| Table::default()).collect(),
+            tables,
+            internal,
             ports: BTreeMap::new(),
             bundles: BTreeMap::new(),
             macs: Mutex::default(),

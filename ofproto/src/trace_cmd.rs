@@ -11,6 +11,8 @@ use flow::text::{NoNames, PortNames, flow_to_string, format_match, parse_exact_f
 use flow::{Flow, Match};
 use openflow::action::{self, Action as OfAction};
 use packet::Packet;
+use packet::compose::{Payload, compose};
+use packet::parse::{CtMeta, Meta};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -55,8 +57,7 @@ pub fn run_packet_out(fabrics: Fabrics<'_>, args: &[&str]) -> Result<String, Str
     let mut list = action::Parser::new(&NoNames).actions(actions)?;
     let options = parse_options(args)?;
     let target = find_target(fabrics, &options)?;
-    check_actions(&mut list, &target.flow, options.consistent)
-        .map_err(|e| format!("Bad actions: {e}"))?;
+    check_actions(&mut list, &target.flow, options.consistent).map_err(|e| format!("Bad actions: {e}"))?;
     Ok(trace_all(target, Some(&list), &options))
 }
 
@@ -90,13 +91,20 @@ fn parse_options<'a>(args: &[&'a str]) -> Result<Options<'a>, String> {
                 }
                 o.l7_len = Some(len);
             }
-            "--ct-next" => o.ct_next.push(flow::text::parse_ct_state(value()?)?),
+            "--ct-next" => o.ct_next.push(ct_state(value()?)?),
             _ if arg.starts_with('-') => return Err(format!("{arg}: unknown option")),
             _ if o.words.len() == 3 => return Err("too many arguments".into()),
             _ => o.words.push(arg),
         }
     }
     Ok(o)
+}
+
+/// Connection state from `trk,new`-like text.
+fn ct_state(text: &str) -> Result<u32, String> {
+    let signed: String = text.split([',', '|']).map(|w| format!("+{}", w.trim())).collect();
+    let (value, _) = flow::Field::CtState.parse_masked(&signed, &NoNames)?;
+    Ok(value.to_u64() as u32)
 }
 
 /// Bytes from hexadecimal digits with optional white space.
@@ -135,8 +143,11 @@ fn find_target<'a>(fabrics: Fabrics<'a>, o: &Options<'_>) -> Result<Target<'a>, 
         _ => return Err("Syntax error".into()),
     };
     if o.generate {
-        let zeros = vec![0; o.l7_len.unwrap_or(L7_LEN_DEFAULT)];
-        target.packet = Some(packet::compose::compose(&target.flow, o.l7.as_deref().unwrap_or(&zeros)));
+        let payload = match &o.l7 {
+            Some(bytes) => Payload::Bytes(bytes),
+            None => Payload::Count(o.l7_len.unwrap_or(L7_LEN_DEFAULT)),
+        };
+        target.packet = Some(compose(&target.flow, payload));
     } else if let Some(mut p) = packet {
         target.flow = reparse(&mut p, &target.flow);
         target.packet = Some(p);
@@ -146,7 +157,18 @@ fn find_target<'a>(fabrics: Fabrics<'a>, o: &Options<'_>) -> Result<Target<'a>, 
 
 /// The key of a given packet with the context of a given flow.
 fn reparse(packet: &mut Packet, context: &Flow) -> Flow {
-    let mut flow = packet::parse::flow_of(packet, &packet::parse::Meta::of_flow(context));
+    let ct = CtMeta::of_flow(context);
+    let meta = Meta {
+        in_port: context.in_port,
+        recirc_id: context.recirc_id,
+        dp_hash: context.dp_hash,
+        skb_priority: context.skb_priority,
+        pkt_mark: context.pkt_mark,
+        ct: Some(&ct),
+        tunnel: Some(&context.tunnel),
+        ..Meta::default()
+    };
+    let mut flow = packet::parse::flow_of(packet, &meta);
     flow.metadata = context.metadata;
     flow.regs = context.regs;
     flow
@@ -165,7 +187,7 @@ fn parse_flow<'a>(fabrics: Fabrics<'a>, place: Option<&str>, text: &str) -> Resu
     };
     let ports = fabric.map(|f| f.dpif.ports()).unwrap_or_default();
     let number = |name: &str| ports.iter().find(|p| p.name == name).map(|p| p.no);
-    match dpif::parse_exact_key(text, Some(&number)) {
+    match dpif::text::parse_exact_key(text, Some(&number)) {
         Ok((key, _)) => datapath_target(fabric.ok_or("Cannot find the datapath")?, key),
         Err(e) => match place {
             None => Err(format!("{e} (or the bridge name was omitted)")),
@@ -269,7 +291,7 @@ fn print_result(
     let _ = writeln!(out, "\nFinal flow: {last}");
     let megaflow = Match::new(flow, t.mask.clone());
     let _ = writeln!(out, "Megaflow: {}", format_match(&megaflow, None, ports, Some(&switch.tlv)));
-    let _ = write!(out, "Datapath actions: {}", dpif::actions_text(&t.actions, None));
+    let _ = write!(out, "Datapath actions: {}", dpif::text::actions_text(&t.actions, None));
     if t.error != DropReason::Ok {
         let _ = writeln!(out, "\nTranslation failed ({}), packet is dropped.", t.error.text());
     } else if !t.slow.is_empty() {

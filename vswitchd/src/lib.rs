@@ -9,6 +9,8 @@
 pub mod bridge;
 pub mod commands;
 pub mod config;
+pub mod dpctl;
+pub mod dpif_commands;
 pub mod main_loop;
 mod memory;
 pub mod process;

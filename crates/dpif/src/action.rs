@@ -97,6 +97,26 @@ pub enum DropReason {
     ForwardingDisabled,
 }
 
+impl DropReason {
+    /// As `ofproto/trace` puts it.
+    pub fn text(self) -> &'static str {
+        match self {
+            DropReason::Ok => "OK",
+            DropReason::BridgeNotFound => "Bridge not found",
+            DropReason::RecursionTooDeep => "Recursion too deep",
+            DropReason::TooManyResubmits => "Too many resubmits",
+            DropReason::StackTooDeep => "Stack too deep",
+            DropReason::NoRecirculationContext => "No recirculation context",
+            DropReason::RecirculationConflict => "Recirculation conflict",
+            DropReason::TooManyMplsLabels => "Too many MPLS labels",
+            DropReason::InvalidTunnelMetadata => "Invalid tunnel metadata",
+            DropReason::UnsupportedPacketType => "Unsupported packet type",
+            DropReason::Congestion => "Congestion Drop",
+            DropReason::ForwardingDisabled => "Forwarding is disabled",
+        }
+    }
+}
+
 /// Sends the packet to the switch with a note why.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Userspace {

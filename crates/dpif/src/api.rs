@@ -162,10 +162,106 @@ pub enum PutMode {
     CreateOrModify,
 }
 
+/// What a datapath can do: the probes of `dpif/show-dp-features` and of `Datapath.capabilities`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Features {
+    pub masked_set_action: bool,
+    pub tunnel_push_pop: bool,
+    pub ufid: bool,
+    pub truncate: bool,
+    pub clone: bool,
+    pub sample_nesting: u32,
+    pub ct_eventmask: bool,
+    pub ct_clear: bool,
+    /// Highest `HashAlg` that selection by `dp_hash` can use.
+    pub max_hash_alg: u32,
+    pub check_pkt_len: bool,
+    pub ct_timeout: bool,
+    pub explicit_drop_action: bool,
+    pub lb_output_action: bool,
+    pub ct_zero_snat: bool,
+    pub add_mpls: bool,
+    pub max_vlan_headers: usize,
+    pub max_mpls_depth: usize,
+    pub recirc: bool,
+    /// Connection tracking: state, zone, mark, label, NAT, original tuples.
+    pub ct: bool,
+    pub nd_ext: bool,
+    pub ct_flush: bool,
+}
+
+impl Features {
+    /// Name and value as `dpif/show-dp-features` lists them.
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        let yes = |b: bool| if b { "Yes" } else { "No" }.to_owned();
+        vec![
+            ("Masked set action", yes(self.masked_set_action)),
+            ("Tunnel push pop", yes(self.tunnel_push_pop)),
+            ("Ufid", yes(self.ufid)),
+            ("Truncate action", yes(self.truncate)),
+            ("Clone action", yes(self.clone)),
+            ("Sample nesting", self.sample_nesting.to_string()),
+            ("Conntrack eventmask", yes(self.ct_eventmask)),
+            ("Conntrack clear", yes(self.ct_clear)),
+            ("Max dp_hash algorithm", self.max_hash_alg.to_string()),
+            ("Check pkt length action", yes(self.check_pkt_len)),
+            ("Conntrack timeout policy", yes(self.ct_timeout)),
+            ("Explicit Drop action", yes(self.explicit_drop_action)),
+            ("Optimized Balance TCP mode", yes(self.lb_output_action)),
+            ("Conntrack all-zero IP SNAT", yes(self.ct_zero_snat)),
+            ("MPLS Label add", yes(self.add_mpls)),
+            ("Max VLAN headers", self.max_vlan_headers.to_string()),
+            ("Max MPLS depth", self.max_mpls_depth.to_string()),
+            ("Recirc", yes(self.recirc)),
+            ("CT state", yes(self.ct)),
+            ("CT zone", yes(self.ct)),
+            ("CT mark", yes(self.ct)),
+            ("CT label", yes(self.ct)),
+            ("CT state NAT", yes(self.ct)),
+            ("CT orig tuple", yes(self.ct)),
+            ("CT orig tuple for IPv6", yes(self.ct)),
+            ("IPv6 ND Extension", yes(self.nd_ext)),
+        ]
+    }
+}
+
+impl Default for Features {
+    /// What the userspace datapath of this version does: connection tracking and tunnels are not built yet.
+    fn default() -> Self {
+        Features {
+            masked_set_action: true,
+            tunnel_push_pop: false,
+            ufid: true,
+            truncate: true,
+            clone: true,
+            sample_nesting: 10,
+            ct_eventmask: false,
+            ct_clear: false,
+            max_hash_alg: 1,
+            check_pkt_len: true,
+            ct_timeout: false,
+            explicit_drop_action: true,
+            lb_output_action: false,
+            ct_zero_snat: false,
+            add_mpls: true,
+            max_vlan_headers: flow::VLANS_MAX,
+            max_mpls_depth: flow::MPLS_LABELS_MAX,
+            recirc: true,
+            ct: false,
+            nd_ext: true,
+            ct_flush: false,
+        }
+    }
+}
+
 /// One datapath, as the switch uses it. All calls may be made from any control-plane thread.
 pub trait Dpif: Send + Sync {
     /// For example `netdev@ovs-netdev`.
     fn name(&self) -> String;
+    /// What translation may use.
+    fn features(&self) -> Features {
+        Features::default()
+    }
     fn stats(&self) -> DpStats;
     fn port_stats(&self, port: PortNo) -> Result<PortStats, DpifError>;
     /// Number, name and type of every port, in order of number.

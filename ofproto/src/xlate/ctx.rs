@@ -256,11 +256,8 @@ impl<'a> Ctx<'a> {
             return;
         }
         let (old_table, old_rule, old_cookie) = (self.table, self.rule.take(), self.rule_cookie);
-        let found = self.lookup_from(port, table, honor_miss);
-        match found {
-            Found::Rule(rule) => self.deeper(|cx| cx.run_rule(&rule)),
-            Found::ToController => self.table_miss_to_controller(),
-            Found::Nothing => {}
+        if let Some(rule) = self.lookup_from(port, table, honor_miss) {
+            self.deeper(|cx| cx.run_rule(&rule));
         }
         (self.table, self.rule, self.rule_cookie) = (old_table, old_rule, old_cookie);
     }
@@ -278,7 +275,7 @@ impl<'a> Ctx<'a> {
     }
 
     /// Looks up one table after the other, as long as misses say "continue".
-    fn lookup_from(&mut self, port: OfPort, first: u8, honor_miss: bool) -> Found {
+    fn lookup_from(&mut self, port: OfPort, first: u8, honor_miss: bool) -> Option<Arc<Rule>> {
         let mut key = self.flow.clone();
         key.in_port = u32::from(port.0);
         if key.nw_frag & flow::NW_FRAG_ANY != 0 {
@@ -289,8 +286,7 @@ impl<'a> Ctx<'a> {
                         let why = "Packets are IP fragments and the fragment handling mode is \"drop\".";
                         format!("{first:2}. {why}")
                     });
-                    self.below(|cx| cx.report(NodeKind::Action, || "drop".to_owned()));
-                    return Found::Nothing;
+                    return Some(self.switch.internal.drop_frags.clone());
                 }
                 FragHandling::Reassemble | FragHandling::NxMatch => {}
             }
@@ -302,23 +298,34 @@ impl<'a> Ctx<'a> {
             self.effects.push(Effect::Table { counters: table.counters.clone(), hit: rule.is_some() });
             if let Some(rule) = rule {
                 self.report_rule(&rule);
-                return Found::Rule(rule);
+                return Some(rule);
             }
             if !honor_miss {
-                return Found::Nothing;
+                return None;
             }
-            match table.miss {
+            let wanted = match table.miss {
                 TableMiss::Continue => continue,
-                TableMiss::Controller => return Found::ToController,
-                TableMiss::Default if switch.packet_in_on_miss => return Found::ToController,
-                TableMiss::Default | TableMiss::Drop => {
-                    self.report(NodeKind::Table, || format!("{id:2}. No match."));
-                    self.below(|cx| cx.report(NodeKind::Action, || "drop".to_owned()));
-                    return Found::Nothing;
-                }
-            }
+                TableMiss::Controller => true,
+                TableMiss::Default => switch.packet_in_on_miss,
+                TableMiss::Drop => false,
+            };
+            return Some(self.miss(wanted));
         }
-        Found::Nothing
+        None
+    }
+
+    /// What becomes of a packet that no rule matched; `wanted` says whether controllers want to know.
+    fn miss(&mut self, wanted: bool) -> Arc<Rule> {
+        let port = self.switch.port(in_port(&self.flow));
+        let quiet = port.is_some_and(|p| p.config.contains(PortConfig::NO_PACKET_IN));
+        let (rule, why) = if wanted && !quiet {
+            (&self.switch.internal.miss, "No match, and a \"packet-in\" is called for.")
+        } else {
+            (&self.switch.internal.no_packet_in, "No match.")
+        };
+        let table = self.table;
+        self.report(NodeKind::Table, || format!("{table:2}. {why}"));
+        rule.clone()
     }
 
     fn report_rule(&mut self, rule: &Rule) {
@@ -355,11 +362,4 @@ impl<'a> Ctx<'a> {
             trace: self.trace,
         }
     }
-}
-
-/// What a table lookup says.
-enum Found {
-    Rule(Arc<Rule>),
-    ToController,
-    Nothing,
 }

@@ -6,6 +6,7 @@ use crate::effects::Effect;
 use crate::ids::{OfPort, in_port};
 use crate::port::{Attachment, Port, PortConfig};
 use dpif::{Action, ControllerUserdata, Userdata, Userspace};
+use dpif::{CommitOptions, commit};
 use flow::U128;
 use openflow::action::{Controller, reason};
 
@@ -116,27 +117,9 @@ impl Ctx<'_> {
 
     /// Makes the datapath's packet equal to ours.
     pub fn commit(&mut self) {
-        let unchanged =
-            self.base.words()[..flow::word::OPENFLOW] == self.flow.words()[..flow::word::OPENFLOW];
-        if !unchanged && self.base.dl_dst != self.flow.dl_dst {
-            self.fail(dpif::DropReason::UnsupportedPacketType, "changing fields is not built yet");
-        }
-    }
-
-    /// A packet that no rule matched, where the table sends those to the controller.
-    pub fn table_miss_to_controller(&mut self) {
-        let from = self.switch.port(in_port(&self.flow));
-        if from.is_some_and(|p| p.config.contains(PortConfig::NO_PACKET_IN)) {
-            return;
-        }
-        let to = Controller { max_len: u16::MAX, reason: reason::IMPLICIT_MISS, ..Controller::default() };
-        let action = openflow::action::Action::Controller(Box::new(to.clone()));
-        let table = self.table;
-        self.report(NodeKind::Table, || format!("{table:2}. No match, and a \"packet-in\" is called for."));
-        self.below(|cx| {
-            cx.report(NodeKind::Action, || crate::text::action(&action));
-            cx.controller(&to);
-        });
+        let options = CommitOptions::default();
+        let slow = commit(&self.flow, &mut self.base, &mut self.wc, &mut self.actions, &options);
+        self.slow |= slow;
     }
 
     /// The `controller` action: the datapath sends the packet up with a note.

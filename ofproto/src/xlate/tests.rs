@@ -202,3 +202,14 @@ fn trace_shows_bridge_tables_and_actions() {
     assert_eq!(out, want);
     assert_eq!(Flow::ZERO.in_port, 0);
 }
+
+#[test]
+fn changed_fields_become_set_actions_before_the_output() {
+    let w = World::new();
+    let sw = w.switch("br0", 10, 3);
+    w.add_flow(sw, 0, 0, "", "output:2,mod_dl_dst:02:00:00:00:00:09,mod_vlan_vid:7,output:3");
+    let t = w.run(11, TCP);
+    let text = dpif::text::actions_text(&t.actions, None);
+    assert_eq!(text, "12,set(eth(dst=02:00:00:00:00:09)),push_vlan(vid=7,pcp=0),13");
+    assert_eq!(t.mask.dl_dst, EthAddr::BROADCAST);
+}

@@ -1,0 +1,90 @@
+//! `dpctl/*` (ovs-dpctl(8), ovs-vswitchd(8)): looking at datapaths and changing their flows by hand.
+//!
+//! Pure text in and out over [`Dpif`]s; the registry adds the commands in `commands.rs`.
+
+mod flows;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use flows::{add_flow, add_flows, del_flow, del_flows, dump_flows, get_flow, parse_actions};
+pub use show::{dump_dps, show};
+
+use dpif::{Dpif, DpifError, PortNo};
+use std::sync::Arc;
+
+/// The datapaths of the daemon, by name order.
+pub type Datapaths<'a> = &'a [Arc<dyn Dpif>];
+
+/// What a command prints: lines so far, and whether it failed.
+#[derive(Default)]
+pub(crate) struct Output {
+    text: String,
+    failed: bool,
+}
+
+impl Output {
+    pub fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    /// An error line in the form of the daemon, with the system's word for the cause.
+    pub fn error(&mut self, what: &str, cause: Option<&str>) {
+        let cause = cause.map(|c| format!(" ({c})")).unwrap_or_default();
+        self.line(&format!("ovs-vswitchd: {what}{cause}"));
+        self.failed = true;
+    }
+
+    pub fn finish(self) -> Result<String, String> {
+        if self.failed { Err(self.text) } else { Ok(self.text) }
+    }
+}
+
+const INVALID: &str = "Invalid argument";
+
+/// The datapath that a command means: named in `name`, or the only one.
+pub(crate) fn choose<'a>(dps: Datapaths<'a>, name: Option<&str>) -> Result<&'a Arc<dyn Dpif>, String> {
+    let mut out = Output::default();
+    match name {
+        Some(name) => match dps.iter().find(|d| names(name, &d.name())) {
+            Some(dp) => return Ok(dp),
+            None => out.error("datapath not found", Some(INVALID)),
+        },
+        None => match dps {
+            [one] => return Ok(one),
+            [] => out.error("no datapaths exist", None),
+            _ => out.error("multiple datapaths, specify one", None),
+        },
+    }
+    Err(out.text)
+}
+
+/// Whether `given` means the datapath called `full` (`netdev@ovs-netdev`, for short `ovs-netdev`).
+pub(crate) fn names(given: &str, full: &str) -> bool {
+    given == full || full.split_once('@').is_some_and(|(_, name)| name == given)
+}
+
+/// Whether `word` looks like a datapath's name rather than a flow or a filter.
+pub(crate) fn is_datapath(dps: Datapaths<'_>, word: &str) -> bool {
+    dps.iter().any(|d| names(word, &d.name()))
+}
+
+pub(crate) fn error_text(e: DpifError) -> String {
+    e.to_string()
+}
+
+/// Names of a datapath's ports, both ways.
+pub(crate) struct Ports(Vec<dpif::PortDesc>);
+
+impl Ports {
+    pub fn of(dp: &dyn Dpif) -> Self {
+        Ports(dp.ports())
+    }
+    pub fn name(&self, no: PortNo) -> Option<String> {
+        self.0.iter().find(|p| p.no == no).map(|p| p.name.clone())
+    }
+    pub fn number(&self, name: &str) -> Option<PortNo> {
+        self.0.iter().find(|p| p.name == name).map(|p| p.no)
+    }
+}

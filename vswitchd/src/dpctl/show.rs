@@ -1,0 +1,78 @@
+//! `dpctl/show`, `dpctl/dump-dps`.
+
+use super::{Datapaths, INVALID, Output, names};
+use dpif::{Dpif, PortStats};
+use std::fmt::Write;
+
+/// `dpctl/dump-dps`.
+pub fn dump_dps(dps: Datapaths<'_>) -> Result<String, String> {
+    let mut out = Output::default();
+    dps.iter().for_each(|d| out.line(&d.name()));
+    out.finish()
+}
+
+/// `dpctl/show [-s] [DP...]`.
+pub fn show(dps: Datapaths<'_>, args: &[&str]) -> Result<String, String> {
+    let with_stats = args.iter().any(|a| matches!(*a, "-s" | "--statistics"));
+    let wanted: Vec<&str> = args.iter().copied().filter(|a| !a.starts_with('-')).collect();
+    let mut out = Output::default();
+    for dp in dps.iter().filter(|d| wanted.is_empty() || wanted.iter().any(|w| names(w, &d.name()))) {
+        one(&mut out, dp.as_ref(), with_stats);
+    }
+    for missing in wanted.iter().filter(|w| !dps.iter().any(|d| names(w, &d.name()))) {
+        out.error(&format!("opening datapath {missing} failed"), Some(INVALID));
+    }
+    out.finish()
+}
+
+fn one(out: &mut Output, dp: &dyn Dpif, with_stats: bool) {
+    let s = dp.stats();
+    out.line(&format!("{}:", dp.name()));
+    out.line(&format!("  lookups: hit:{} missed:{} lost:{}", s.hit, s.missed, s.lost));
+    out.line(&format!("  flows: {}", s.flows));
+    for p in dp.ports() {
+        out.line(&format!("  port {}: {} ({})", p.no, p.name, p.kind));
+        if with_stats && let Ok(stats) = dp.port_stats(p.no) {
+            port_stats(out, &stats);
+        }
+    }
+}
+
+/// `?` for a counter that the device does not keep.
+fn count(n: u64) -> String {
+    if n == u64::MAX { "?".into() } else { n.to_string() }
+}
+
+fn port_stats(out: &mut Output, s: &PortStats) {
+    out.line(&format!(
+        "    RX packets:{} errors:{} dropped:{} overruns:{} frame:{}",
+        count(s.rx_packets),
+        count(s.rx_errors),
+        count(s.rx_dropped),
+        count(s.rx_over_errors),
+        count(s.rx_frame_errors)
+    ));
+    out.line(&format!(
+        "    TX packets:{} errors:{} dropped:{} aborted:{} carrier:{}",
+        count(s.tx_packets),
+        count(s.tx_errors),
+        count(s.tx_dropped),
+        count(s.tx_aborted_errors),
+        count(s.tx_carrier_errors)
+    ));
+    out.line(&format!("    collisions:{}", count(s.collisions)));
+    out.line(&format!("    RX bytes:{}  TX bytes:{}", bytes(s.rx_bytes), bytes(s.tx_bytes)));
+}
+
+/// A number of bytes, with a rounded one behind it from a KiB up.
+fn bytes(n: u64) -> String {
+    let mut s = count(n);
+    const UNITS: [(u64, &str); 4] = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    if n != u64::MAX
+        && let Some((size, unit)) = UNITS.into_iter().find(|(size, _)| n >= *size)
+    {
+        // Writing to a string cannot fail.
+        let _ = write!(s, " ({:.1} {unit})", n as f64 / size as f64);
+    }
+    s
+}
