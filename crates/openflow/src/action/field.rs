@@ -129,6 +129,10 @@ impl SetField {
         }
     }
 
+    pub(super) fn forget_check(&mut self) {
+        self.head_mut().flow_has_vlan = false;
+    }
+
     #[must_use]
     pub fn field(&self) -> Field {
         self.head().field

@@ -126,7 +126,7 @@ static BY_CODE: LazyLock<Box<[Index; 6]>> = LazyLock::new(|| {
     index
 });
 
-fn form_by_code(version: Version, vendor: Vendor, number: u16) -> Option<&'static FormInfo> {
+pub(super) fn form_by_code(version: Version, vendor: Vendor, number: u16) -> Option<&'static FormInfo> {
     match (vendor, usize::from(number)) {
         (Vendor::OpenFlow | Vendor::Nicira, n) if n < INDEXED => {
             let i = BY_CODE[usize::from(version.wire() - 1)][vendor as usize][n]?;

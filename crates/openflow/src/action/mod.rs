@@ -9,6 +9,7 @@
 //! - [`Text`] and [`Parser`]: the text of ovs-actions(7).
 //! - [`check()`]: whether actions make sense for the packets that a flow matches.
 //! - [`set`]: action sets.
+//! - [`SavedActions`]: actions in saved state.
 //!
 //! Limits: actions nested in actions [`NESTING_MAX`] deep; a list in text of 1 MiB.
 
@@ -39,6 +40,7 @@ mod query;
 mod resubmit;
 mod rule;
 mod sample;
+mod saved;
 pub mod set;
 mod table;
 #[cfg(test)]
@@ -74,6 +76,7 @@ pub use query::{flattened, meter, output_to_group, output_to_port};
 pub use resubmit::{Resubmit, ResubmitForm};
 pub use rule::{Conjunction, FinTimeout, Note};
 pub use sample::{Sample, SampleDirection, SampleForm};
+pub use saved::{BadSavedActions, SavedActions};
 pub use table::{Action, KINDS, Kind};
 pub use text::{Parser, Text};
 pub use ttl::DecTtl;
