@@ -4,9 +4,11 @@ use crate::drops::{DropCause, PortCounters, PortDrops, PortTotals};
 use crate::poll_config::PollConfig;
 use crate::port::LocalPort;
 use crate::shared::Shared;
+use crate::show::Totals;
 use crate::thread::{Handle, Rx};
 use crate::threads::RxPlace;
 use crate::upcall::PortQueue;
+use crate::usage::Pace;
 use crate::worker::WorkerStats;
 use clock::Clock;
 use dpif::PortNo;
@@ -47,8 +49,11 @@ pub(crate) struct State {
     pub config: PollConfig,
     /// Receive queues that no thread can take.
     pub parked: Vec<Rx>,
-    /// Counters of threads that are gone.
+    /// Counters of polling threads that are gone.
     pub retired: Arc<WorkerStats>,
+    /// What counters showed when they were last cleared, and when that was, in milliseconds.
+    pub cleared: BTreeMap<Option<u32>, (Totals, u64)>,
+    pace: Pace,
     handlers: Vec<Handler>,
 }
 
@@ -198,11 +203,30 @@ impl Datapath {
         self.shared.inject(port.0, [packet]);
     }
 
-    /// Work that is due about once a second: tables look first where most was found lately.
+    /// Work that is due about once a second: tables look first where most was found lately, and what
+    /// [`Datapath::pmd_rxq_show`] says moves on.
     pub fn tune(&self) {
         let tables = self.shared.tables.read().clone();
         tables.iter().for_each(|t| t.sort_subtables());
         self.shared.domain.collect();
+        let mut state = self.state.lock();
+        if state.pace.is_due() {
+            state.threads.iter_mut().for_each(Handle::end_interval);
+            let queues = state.ports.values_mut().flat_map(|p| &mut p.rx);
+            queues.for_each(|r| r.usage.roll(r.stats.busy_ns.get()));
+        }
+    }
+
+    /// Gives the port called `name` another number, for tests (`dpif-dummy/change-port-number`).
+    pub fn port_renumber(&self, name: &str, new: PortNo) -> Result<(), PortError> {
+        let ports =
+            self.state.lock().ports.iter().map(|(n, p)| (*n, Arc::clone(&p.netdev))).collect::<Vec<_>>();
+        let (no, netdev) = ports.into_iter().find(|(_, d)| d.name() == name).ok_or(PortError::NotFound)?;
+        if self.state.lock().ports.contains_key(&new) {
+            return Err(PortError::Exists);
+        }
+        self.port_del(no)?;
+        self.port_add(netdev, Some(new)).map(|_| ())
     }
 
     /// All losses so far, by port and cause.

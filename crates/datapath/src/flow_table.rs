@@ -207,6 +207,11 @@ impl FlowTable {
         flows.iter().map(|f| f.describe(self.pmd)).collect()
     }
 
+    /// Number of different masks, counted per input port.
+    pub fn subtables(&self) -> usize {
+        self.registry.lock().ports.values().map(|p| p.subtables.len()).sum()
+    }
+
     /// Puts the subtables that found most packets lately in front.
     pub fn sort_subtables(&self) {
         let mut registry = self.registry.lock();

@@ -7,7 +7,7 @@
 //! | control context | the caller's thread, one at a time | the main table | [`Datapath::inject`], `execute`, upcalls |
 //! | handler | anywhere | - | upcall queues |
 //!
-//! All of them run the same [`worker`] code. Polling and socket threads never wait for anybody: tables are
+//! All of them run the same `worker` code. Polling and socket threads never wait for anybody: tables are
 //! read as `quiescent` snapshots, configuration comes by mailbox, upcalls leave through bounded queues.
 //!
 //! Limits: [`PORTS_MAX`], [`RECIRCULATIONS_MAX`], [`UPCALLS_MAX`], [`UPCALLS_PER_PORT_MAX`], and the number of
@@ -31,9 +31,11 @@ mod output;
 mod poll_config;
 mod port;
 mod shared;
+mod show;
 mod thread;
 mod threads;
 mod upcall;
+mod usage;
 mod worker;
 
 #[cfg(test)]

@@ -4,3 +4,4 @@ mod actions;
 mod concurrency;
 mod fake;
 mod lookup;
+mod show;

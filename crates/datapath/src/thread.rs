@@ -5,6 +5,7 @@ use crate::flow_table::FlowTable;
 use crate::item::{Item, Items, PacketMeta};
 use crate::port::LocalPort;
 use crate::shared::Shared;
+use crate::usage::Usage;
 use crate::worker::{Sink, View, Worker, WorkerStats};
 use netdev::RxQueue;
 use nix::errno::Errno;
@@ -75,12 +76,21 @@ pub(crate) struct Handle {
     /// Which transmit queue it uses of ports that have several.
     pub tx: usize,
     pub stats: Arc<WorkerStats>,
+    /// Time in iterations that found packets, and in all.
+    pub busy_usage: Usage,
+    pub total_usage: Usage,
     mail: Arc<Mailbox<Mail>>,
     wake: Option<Arc<EventFd>>,
     join: Option<JoinHandle<()>>,
 }
 
 impl Handle {
+    pub fn end_interval(&mut self) {
+        let (busy, idle) = (self.stats.busy_ns.get(), self.stats.idle_ns.get());
+        self.busy_usage.roll(busy);
+        self.total_usage.roll(busy + idle);
+    }
+
     pub fn post(&self, mail: Mail) {
         self.mail.post(mail);
         if let Some(wake) = &self.wake {
@@ -135,7 +145,9 @@ pub(crate) fn start(
         (None, Kind::Pmd { core, .. }) => poller.run_polling(core),
         (None, Kind::Socket) => {}
     })?;
-    Ok(Handle { kind, tx, stats, mail, wake, join: Some(join) })
+    let usage = Usage::default();
+    let (busy_usage, total_usage) = (usage.clone(), usage);
+    Ok(Handle { kind, tx, stats, busy_usage, total_usage, mail, wake, join: Some(join) })
 }
 
 fn epoll_with(wake: &EventFd) -> io::Result<Epoll> {

@@ -5,6 +5,7 @@ use crate::datapath::{CONTROL_TX, Datapath, Port, PortError, State};
 use crate::flow_table::FlowTable;
 use crate::poll_config::PollConfig;
 use crate::thread::{self, Handle, Kind, Mail, Rx, RxStats};
+use crate::usage::Usage;
 use dpif::PortNo;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::mpsc::channel;
 pub(crate) struct RxPlace {
     pub id: usize,
     pub stats: Arc<RxStats>,
+    pub usage: Usage,
     /// The thread, by its transmit index; `None` while no thread can take the queue.
     pub thread: Option<usize>,
 }
@@ -72,7 +74,7 @@ impl Datapath {
         let mut opened = Vec::new();
         for (id, queue) in port.netdev.open_rx()?.into_iter().enumerate() {
             let stats: Arc<RxStats> = Arc::default();
-            port.rx.push(RxPlace { id, stats: Arc::clone(&stats), thread: None });
+            port.rx.push(RxPlace { id, stats: Arc::clone(&stats), usage: Usage::default(), thread: None });
             opened.push(Rx { port: no.0, id, queue, stats });
         }
         Ok(opened)
@@ -176,8 +178,12 @@ impl Datapath {
             let handle: Handle = handle;
             let (pmd, stats) = (handle.kind.pmd(), Arc::clone(&handle.stats));
             drop(handle);
-            state.retired.absorb(&stats);
-            if pmd.is_some() {
+            if pmd.is_none() {
+                // The main thread's counters are those of its threads; the control context goes on with them.
+                self.shared.control.lock().worker.stats.absorb(&stats);
+            } else {
+                state.retired.absorb(&stats);
+                state.cleared.remove(&pmd);
                 let mut tables = self.shared.tables.write();
                 tables.iter().filter(|t| t.pmd == pmd).for_each(|t| t.flush());
                 tables.retain(|t| t.pmd != pmd);
@@ -194,7 +200,7 @@ impl Datapath {
                 id: rx.id,
                 numa: port.netdev.numa_id(),
                 pinned: port.affinity.get(&rx.id).copied(),
-                load: rx.stats.busy_ns.get(),
+                load: rx.usage.all(),
             }));
         }
         let places = assign::assign(&queues, cores, state.config.assign, state.config.isolate);
