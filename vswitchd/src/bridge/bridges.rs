@@ -8,7 +8,7 @@
 //!
 //! Without the lock of the database, nothing exists and nothing is written.
 
-use super::layers::Layers;
+use super::layers::{DomainWake, Layers};
 use super::reconcile::Reconciler;
 use crate::config::{self, Desired, Surroundings};
 use crate::status;
@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use stream::{Tls, TlsConfig};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -30,6 +32,7 @@ pub enum Wake {
     Session(Event),
     Links,
     System(BTreeMap<String, String>),
+    OpenFlow(DomainWake),
 }
 
 /// How far the first configuration is.
@@ -46,6 +49,10 @@ enum Start {
 pub struct Bridges {
     around: Surroundings,
     clock: Clock,
+    /// For the database and for OpenFlow.
+    tls: Tls,
+    /// What the command line said of it.
+    tls_default: TlsConfig,
     session: SessionHandle,
     events: mpsc::Receiver<Event>,
     lock: LockState,
@@ -66,6 +73,7 @@ impl Bridges {
         layers: Layers,
         session: SessionHandle,
         events: mpsc::Receiver<Event>,
+        tls: Tls,
         clock: Clock,
     ) -> io::Result<Self> {
         let fd = layers.env().link_monitor().fd().try_clone_to_owned()?;
@@ -75,6 +83,8 @@ impl Bridges {
         Ok(Bridges {
             around,
             clock,
+            tls_default: tls.get(),
+            tls,
             session,
             events,
             lock: LockState::Unknown,
@@ -105,6 +115,11 @@ impl Bridges {
         &self.reconciler
     }
 
+    /// Drops the OpenFlow connections of one bridge, or of all; false if there is no such bridge.
+    pub fn reconnect(&mut self, bridge: Option<&str>) -> bool {
+        self.layers.reconnect(bridge)
+    }
+
     /// Whether the first configuration is in force and the database knows it.
     pub fn is_ready(&self) -> bool {
         self.start == Start::Done
@@ -124,6 +139,7 @@ impl Bridges {
                 }
                 Wake::Links
             }
+            wake = self.layers.next() => Wake::OpenFlow(wake),
             stats = finished(&mut self.system) => Wake::System(stats),
         }
     }
@@ -133,6 +149,7 @@ impl Bridges {
         match wake {
             Wake::Session(event) => self.session_event(event),
             Wake::Links => self.links_changed(),
+            Wake::OpenFlow(wake) => self.layers.handle(wake),
             Wake::System(stats) => {
                 self.system = None;
                 if let Some(root) = self.desired.root.filter(|_| self.desired.global.system_stats) {
@@ -183,12 +200,31 @@ impl Bridges {
         self.desired = config::read(snapshot, &self.around);
         // Once flows are restored, they are: the key counts at the start only.
         self.around.flows_restored |= !self.desired.global.flow_restore_wait;
+        self.set_tls();
         self.reconciler.apply(&self.desired, &mut self.layers);
         let batch = self.configuration_status();
         let number = self.session.status(batch);
         if self.start == Start::Waiting {
             self.start = Start::Writing(number);
         }
+    }
+
+    /// Takes the SSL table's files, or those of the command line if it has none.
+    fn set_tls(&self) {
+        let config = match &self.desired.tls {
+            None => self.tls_default.clone(),
+            Some(files) => {
+                let given = |path: &PathBuf| Some(path.clone()).filter(|p| !p.as_os_str().is_empty());
+                TlsConfig {
+                    private_key: given(&files.private_key),
+                    certificate: given(&files.certificate),
+                    ca_cert: given(&files.ca_cert),
+                    bootstrap_ca_cert: files.bootstrap_ca_cert,
+                    peer_ca_cert: self.tls_default.peer_ca_cert.clone(),
+                }
+            }
+        };
+        self.tls.set(config);
     }
 
     /// What the database is told after a configuration.
@@ -280,7 +316,7 @@ impl Bridges {
             self.stats_due_ms = now_ms + self.desired.global.stats_interval_ms;
             self.write_stats();
         }
-        self.stats_due_ms
+        self.layers.run().map_or(self.stats_due_ms, |due_ms| due_ms.min(self.stats_due_ms))
     }
 
     fn write_stats(&mut self) {
@@ -291,6 +327,12 @@ impl Bridges {
                 if let (Some(row), Some(counters)) = (config.row, counters) {
                     status::interface::statistics(&mut batch, row, &counters);
                 }
+            }
+        }
+        for (bridge, config) in &self.desired.bridges {
+            let status = self.layers.controllers(bridge);
+            for controller in &config.remotes.controllers {
+                status::controller::controller(&mut batch, controller.row, status.get(&controller.name));
             }
         }
         self.submit(batch);

@@ -29,6 +29,10 @@ pub fn registry() -> Registry<Bridges> {
         on(b, args, |switch, now_ms| add(switch, args, now_ms))
     });
     r.add_sync("fdb/del", "bridge vlan mac", 3, 3, |b, args| on(b, args, |switch, _| delete(switch, args)));
+    r.add_sync("bridge/reconnect", "[bridge]", 0, 1, |b, args| {
+        let found = b.reconnect(args.first().copied());
+        if found { Ok(String::new()) } else { Err("Unknown bridge".to_owned()) }
+    });
     r.add_sync("qos/show-types", "interface", 1, 1, |b, args| {
         qos(b, args, |name| format!("No QoS types supported for interface: {name}\n"))
     });

@@ -8,6 +8,7 @@ use crate::process::{Fatal, Options, reason};
 use clock::Clock;
 use netdev::{DummyLevel, Env};
 use ovsdb_shim::{SessionConfig, SessionOptions};
+use std::sync::Arc;
 use stream::{OVSDB_PORT, Target, Tls, TlsConfig};
 
 /// Opens the session with the database and all that bridges need. Must be called in a tokio runtime.
@@ -18,7 +19,8 @@ pub fn connect(options: &Options, clock: &Clock) -> Result<Bridges, Fatal> {
         Target::parse_list(&options.database, OVSDB_PORT).map_err(|e| Fatal::plain(e.to_string()))?;
     let remotes: Vec<Target> = remotes.into_iter().map(|t| t.in_rundir(&options.dirs.run)).collect();
     let tls = tls(options);
-    let session = SessionOptions { remotes, tls, clock: clock.clone(), config: SessionConfig::vswitchd() };
+    let session =
+        SessionOptions { remotes, tls: tls.clone(), clock: clock.clone(), config: SessionConfig::vswitchd() };
     let (handle, events, task) = ovsdb_shim::start(session);
     tokio::spawn(task);
     let around = Surroundings {
@@ -27,8 +29,8 @@ pub fn connect(options: &Options, clock: &Clock) -> Result<Bridges, Fatal> {
         self_confinement: options.self_confinement,
         flows_restored: false,
     };
-    let layers = Layers::new(env, clock.clone());
-    Bridges::new(around, layers, handle, events, clock.clone()).map_err(|e| fatal(reason(&e)))
+    let layers = Layers::new(env, clock.clone(), Arc::new(tls.clone()));
+    Bridges::new(around, layers, handle, events, tls, clock.clone()).map_err(|e| fatal(reason(&e)))
 }
 
 fn dummies(level: Option<Dummies>) -> DummyLevel {

@@ -4,6 +4,7 @@
 //! only what changed. [`system`] alone reads the system: `/proc` and the mounted file systems.
 
 pub mod bridge;
+pub mod controller;
 pub mod daemon;
 pub mod interface;
 pub mod system;

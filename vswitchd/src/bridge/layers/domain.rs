@@ -1,15 +1,17 @@
 //! One datapath with its fabric and its threads.
 
+use super::openflow::OpenFlow;
 use crate::config::GlobalConfig;
 use crate::status::bridge::Capabilities;
 use clock::Clock;
 use datapath::Datapath;
 use dpif::{DpFlow, Dpif, DpifError, PortNo, Upcall, UpcallHandler, UpcallReply};
-use netdev::{Env, Netdev};
+use netdev::{DummyLevel, Env, Netdev};
 use ofproto::fabric::Fabric;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
+use stream::Tls;
 use tracing::{error, info, warn};
 
 /// Megaflows that a new datapath may hold; the revalidator raises it when it finds that it can keep up.
@@ -21,6 +23,7 @@ const SYM_L4: u32 = 1;
 pub struct Domain {
     pub datapath: Arc<Datapath>,
     pub fabric: Arc<Fabric>,
+    pub openflow: OpenFlow,
     /// Threads as configured.
     pub handlers: u32,
     pub revalidators: u32,
@@ -35,9 +38,10 @@ pub struct Domain {
 
 impl Domain {
     /// Makes the datapath `<kind>@ovs-<kind>` and starts its threads.
-    pub fn start(kind: &str, env: &Env, clock: &Clock, global: &GlobalConfig) -> Self {
+    /// Must be called in a tokio runtime.
+    pub fn start(kind: &str, env: &Env, clock: &Clock, tls: &Arc<Tls>, global: &GlobalConfig) -> Self {
         let datapath = Datapath::new(&format!("{kind}@ovs-{kind}"), clock.clone());
-        datapath.set_number_by_name(env.dummy_level() != netdev::DummyLevel::Off);
+        datapath.set_number_by_name(env.dummy_level() != DummyLevel::Off);
         let dpif: Arc<dyn Dpif> = datapath.clone();
         let fabric = Fabric::new(dpif, clock.clone());
         let handler: Arc<dyn UpcallHandler> = fabric.clone();
@@ -53,9 +57,12 @@ impl Domain {
         if let Err(error) = &thread {
             error!(target: "ofproto_dpif_upcall", "cannot start a revalidator thread: {error}");
         }
+        let has_dummies = env.dummy_level() != DummyLevel::Off;
+        let openflow = OpenFlow::new(&fabric, tls, has_dummies);
         let mut domain = Domain {
             datapath,
             fabric,
+            openflow,
             handlers: 0,
             revalidators: 0,
             vlan_headers: 0,

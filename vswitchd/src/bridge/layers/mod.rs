@@ -5,10 +5,12 @@
 
 mod domain;
 mod mtu;
+mod openflow;
 mod ports;
 mod switches;
 
 pub use domain::Domain;
+pub use openflow::DomainWake;
 pub use ports::{LayerPort, LinkReport};
 
 use super::backend::Backend;
@@ -19,11 +21,14 @@ use netdev::Env;
 use ofproto::ids::{OfPort, SwitchId};
 use ofproto::switch::Switch;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use stream::Tls;
 
 /// All datapaths, switches and ports.
 pub struct Layers {
     env: Env,
     clock: Clock,
+    tls: Arc<Tls>,
     global: GlobalConfig,
     /// By datapath type.
     domains: BTreeMap<String, Domain>,
@@ -38,9 +43,10 @@ struct LayerBridge {
 }
 
 impl Layers {
-    pub fn new(env: Env, clock: Clock) -> Self {
+    /// `tls` is for OpenFlow connections.
+    pub fn new(env: Env, clock: Clock, tls: Arc<Tls>) -> Self {
         let global = GlobalConfig::default();
-        Layers { env, clock, global, domains: BTreeMap::new(), bridges: BTreeMap::new() }
+        Layers { env, clock, tls, global, domains: BTreeMap::new(), bridges: BTreeMap::new() }
     }
 
     pub fn env(&self) -> &Env {
@@ -157,9 +163,12 @@ impl Backend for Layers {
 
     fn set_switch(&mut self, bridge: &str, settings: &SwitchSettings) {
         self.configure_switch(bridge, settings);
+        self.describe(bridge, settings.dp_desc.as_deref(), settings.serial.as_deref());
     }
 
-    fn set_remotes(&mut self, _bridge: &str, _remotes: &RemotesConfig) {}
+    fn set_remotes(&mut self, bridge: &str, remotes: &RemotesConfig) {
+        self.configure_remotes(bridge, remotes);
+    }
 
     fn mac(&self, bridge: &str, interface: &str) -> Option<EthAddr> {
         Some(self.port(bridge, interface)?.device.link().mac)

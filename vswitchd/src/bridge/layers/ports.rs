@@ -5,9 +5,11 @@ use crate::config::InterfaceConfig;
 use dpif::PortNo;
 use netdev::{LinkState, Netdev, Policing};
 use ofproto::admin::NewPort;
+use ofproto::conn::manager::describe;
 use ofproto::ids::OfPort;
-use ofproto::port::{Attachment, LinkFacts};
+use ofproto::port::{Attachment, LinkFacts, PortConfig};
 use ofproto::switch::Switch;
+use openflow::msg::port::PortDesc;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -80,6 +82,10 @@ impl Layers {
             self.withdraw(bridge, &port);
             return Err(refused(why));
         }
+        if let Some((openflow, switch)) = self.openflow(bridge) {
+            openflow.devices.insert(switch, port.ofport, port.device.clone());
+        }
+        self.announce(bridge, port.ofport, None);
         if let Some(b) = self.bridges.get_mut(bridge) {
             b.ports.insert(name.clone(), port);
         }
@@ -111,11 +117,27 @@ impl Layers {
 
     pub(super) fn close_port(&mut self, bridge: &str, name: &str) {
         let Some(port) = self.bridges.get_mut(bridge).and_then(|b| b.ports.remove(name)) else { return };
+        let old = self.describe_port(bridge, port.ofport);
         if let Some((b, domain)) = self.home(bridge) {
             let _ = domain.fabric.write().remove_port(b.switch, port.ofport, self.clock.now_ms());
             domain.fabric.changed();
+            domain.openflow.devices.remove(b.switch, port.ofport);
         }
+        self.announce(bridge, port.ofport, old);
         self.withdraw(bridge, &port);
+    }
+
+    /// What OpenFlow says of a port; `None` if there is none of this number.
+    fn describe_port(&self, bridge: &str, no: OfPort) -> Option<PortDesc> {
+        self.with_switch(bridge, |switch| switch.port(no).map(describe)).flatten()
+    }
+
+    /// Tells controllers what became of a port that was `old` before.
+    fn announce(&mut self, bridge: &str, no: OfPort, old: Option<PortDesc>) {
+        let new = self.describe_port(bridge, no);
+        if let Some((openflow, switch)) = self.openflow(bridge) {
+            openflow.ofproto.port_changed(switch, old, new);
+        }
     }
 
     /// Takes a port out of the datapath.
@@ -151,13 +173,14 @@ impl Layers {
         let Some(port) = self.bridges.get_mut(bridge).and_then(|b| b.ports.get_mut(name)) else { return };
         port.seen = port.device.change_seq();
         let (facts, ofport) = (link_facts(&port.device.link()), port.ofport);
-        let Some((b, domain)) = self.home(bridge) else { return };
-        let mut state = domain.fabric.write();
-        let Ok(switch) = state.switch_mut(b.switch) else { return };
-        let Some(port) = switch.ports.get_mut(&ofport).filter(|p| p.link != facts) else { return };
-        port.link = facts;
-        drop(state);
-        domain.fabric.changed();
+        let old = self.describe_port(bridge, ofport);
+        self.change_switch(bridge, |switch| {
+            let Some(port) = switch.ports.get_mut(&ofport).filter(|p| p.link != facts) else { return false };
+            port.config.set(PortConfig::DOWN, !facts.admin_up);
+            port.link = facts;
+            true
+        });
+        self.announce(bridge, ofport, old);
     }
 
     /// Tells the switches of all links that changed; names the bridges that have such ports.

@@ -12,11 +12,12 @@ impl Layers {
     pub(super) fn create_bridge(&mut self, config: &BridgeConfig) -> Result<(), String> {
         let kind = &config.datapath_type;
         if !self.domains.contains_key(kind) {
-            let domain = Domain::start(kind, &self.env, &self.clock, &self.global);
+            let domain = Domain::start(kind, &self.env, &self.clock, &self.tls, &self.global);
             self.domains.insert(kind.clone(), domain);
         }
-        let domain = self.domains.get(kind).ok_or("No such device")?;
+        let domain = self.domains.get_mut(kind).ok_or("No such device")?;
         let switch = domain.fabric.write().add_switch(&config.name, 0);
+        domain.openflow.ofproto.add_switch(switch);
         let bridge = LayerBridge { datapath_type: kind.clone(), switch, ports: BTreeMap::new() };
         self.bridges.insert(config.name.clone(), bridge);
         Ok(())
@@ -25,7 +26,8 @@ impl Layers {
     pub(super) fn destroy_bridge(&mut self, name: &str) {
         let Some(bridge) = self.bridges.remove(name) else { return };
         let kind = bridge.datapath_type;
-        if let Some(domain) = self.domains.get(&kind) {
+        if let Some(domain) = self.domains.get_mut(&kind) {
+            domain.openflow.ofproto.remove_switch(bridge.switch);
             domain.fabric.write().remove_switch(bridge.switch);
             domain.fabric.changed();
         }

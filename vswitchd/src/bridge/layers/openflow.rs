@@ -1,0 +1,209 @@
+//! A datapath's OpenFlow connections: their events, their settings, and what they may do with devices.
+
+use super::{Domain, Layers};
+use crate::config::{self, Band, ControllerKind, RemotesConfig};
+use netdev::Netdev;
+use ofproto::conn::agent::{ControllerConfig, ControllerStatus, Description, FailMode};
+use ofproto::conn::manager::{Env, Ofproto, PortControl};
+use ofproto::conn::remote::RemoteConfig;
+use ofproto::conn::session::{ConnKind, ConnSettings};
+use ofproto::conn::{ConnEvent, EVENT_QUEUE_LEN};
+use ofproto::fabric::Fabric;
+use ofproto::ids::{OfPort, SwitchId};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use stream::{Target, Tls};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Connection events handled in one go, before others get their turn.
+const EVENTS_AT_ONCE: usize = 32;
+
+/// The devices of ports, for whoever knows only the port.
+#[derive(Default)]
+pub struct Devices(Mutex<HashMap<(SwitchId, OfPort), Arc<dyn Netdev>>>);
+
+impl Devices {
+    pub(super) fn insert(&self, switch: SwitchId, port: OfPort, device: Arc<dyn Netdev>) {
+        self.0.lock().insert((switch, port), device);
+    }
+
+    pub(super) fn remove(&self, switch: SwitchId, port: OfPort) {
+        self.0.lock().remove(&(switch, port));
+    }
+}
+
+impl PortControl for Devices {
+    fn set_admin(&self, switch: SwitchId, port: OfPort, up: bool) -> bool {
+        let device = self.0.lock().get(&(switch, port)).cloned();
+        device.is_some_and(|device| device.set_admin_up(up).is_ok())
+    }
+}
+
+/// Which datapath has something to do.
+#[derive(Debug)]
+pub struct DomainWake {
+    kind: String,
+    event: Option<ConnEvent>,
+}
+
+/// The OpenFlow side of a domain.
+pub struct OpenFlow {
+    pub ofproto: Ofproto,
+    pub devices: Arc<Devices>,
+    events: mpsc::Receiver<ConnEvent>,
+    /// A message when the fabric has something for controllers.
+    news: mpsc::Receiver<()>,
+    listener: JoinHandle<()>,
+}
+
+impl OpenFlow {
+    /// Must be called in a tokio runtime.
+    pub(super) fn new(fabric: &Arc<Fabric>, tls: &Arc<Tls>, debug_actions: bool) -> Self {
+        let (sender, events) = mpsc::channel(EVENT_QUEUE_LEN);
+        let devices = Arc::new(Devices::default());
+        let ports: Arc<dyn PortControl> = devices.clone();
+        let env = Env { fabric: fabric.clone(), events: sender, tls: tls.clone(), ports, debug_actions };
+        let (poke, news) = mpsc::channel(1);
+        let waiting = fabric.clone();
+        let listener = tokio::spawn(async move {
+            loop {
+                waiting.async_queue.wait().await;
+                if poke.send(()).await.is_err() {
+                    return;
+                }
+            }
+        });
+        OpenFlow { ofproto: Ofproto::new(env), devices, events, news, listener }
+    }
+}
+
+impl Drop for OpenFlow {
+    fn drop(&mut self) {
+        self.listener.abort();
+    }
+}
+
+impl Domain {
+    fn handle(&mut self, event: Option<ConnEvent>) {
+        let openflow = &mut self.openflow;
+        let mut next = event;
+        for _ in 0..EVENTS_AT_ONCE {
+            let Some(event) = next.take() else { break };
+            openflow.ofproto.handle_event(event);
+            next = openflow.events.try_recv().ok();
+        }
+        if let Some(event) = next {
+            openflow.ofproto.handle_event(event);
+        }
+        for event in self.fabric.async_queue.take() {
+            openflow.ofproto.handle_async(event);
+        }
+    }
+}
+
+impl Layers {
+    /// Waits for a connection's event, or for something to tell controllers. Cancel safe.
+    pub async fn next(&mut self) -> DomainWake {
+        poll_fn(|cx| {
+            for (kind, domain) in &mut self.domains {
+                let openflow = &mut domain.openflow;
+                if let Poll::Ready(event @ Some(_)) = openflow.events.poll_recv(cx) {
+                    return Poll::Ready(DomainWake { kind: kind.clone(), event });
+                }
+                if let Poll::Ready(Some(())) = openflow.news.poll_recv(cx) {
+                    return Poll::Ready(DomainWake { kind: kind.clone(), event: None });
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Does what [`Layers::next`] brought.
+    pub fn handle(&mut self, wake: DomainWake) {
+        if let Some(domain) = self.domains.get_mut(&wake.kind) {
+            domain.handle(wake.event);
+        }
+    }
+
+    /// Does what time asks for; returns when to come again, in milliseconds of the clock.
+    pub fn run(&mut self) -> Option<u64> {
+        self.domains.values_mut().filter_map(|domain| domain.openflow.ofproto.run()).min()
+    }
+
+    /// The OpenFlow side of a bridge.
+    pub(super) fn openflow(&mut self, bridge: &str) -> Option<(&mut OpenFlow, SwitchId)> {
+        let b = self.bridges.get(bridge)?;
+        Some((&mut self.domains.get_mut(&b.datapath_type)?.openflow, b.switch))
+    }
+
+    pub(super) fn configure_remotes(&mut self, bridge: &str, remotes: &RemotesConfig) {
+        let Some((openflow, switch)) = self.openflow(bridge) else { return };
+        let ofproto = &mut openflow.ofproto;
+        ofproto.set_protocols(switch, remotes.versions);
+        ofproto.set_controllers(switch, remotes.controllers.iter().map(controller).collect());
+        ofproto.set_fail_mode(
+            switch,
+            match remotes.fail_mode {
+                config::FailMode::Standalone => FailMode::Standalone,
+                config::FailMode::Secure => FailMode::Secure,
+            },
+        );
+        let (mgmt, snoop) = (Target::Punix(remotes.mgmt.clone()), Target::Punix(remotes.snoop.clone()));
+        ofproto.set_paths(switch, mgmt, snoop, remotes.queue_size as usize);
+    }
+
+    pub(super) fn describe(&mut self, bridge: &str, datapath: Option<&str>, serial: Option<&str>) {
+        if let Some((openflow, switch)) = self.openflow(bridge) {
+            let description =
+                Description { datapath: datapath.map(str::to_owned), serial: serial.map(str::to_owned) };
+            openflow.ofproto.set_description(switch, description);
+        }
+    }
+
+    /// Controllers that a bridge connects to, by target.
+    pub fn controllers(&self, bridge: &str) -> BTreeMap<String, ControllerStatus> {
+        let home = self.home(bridge);
+        home.map(|(b, domain)| domain.openflow.ofproto.controller_status(b.switch)).unwrap_or_default()
+    }
+
+    /// `bridge/reconnect`: drops the connections of one bridge, or of all. False if there is no such bridge.
+    pub fn reconnect(&mut self, bridge: Option<&str>) -> bool {
+        let Some(bridge) = bridge else {
+            self.domains.values_mut().for_each(|domain| domain.openflow.ofproto.reconnect(None));
+            return true;
+        };
+        let found = self.openflow(bridge);
+        found.map(|(openflow, switch)| openflow.ofproto.reconnect(Some(switch))).is_some()
+    }
+}
+
+/// A controller in the terms of `ofproto`.
+fn controller(config: &config::ControllerConfig) -> ControllerConfig {
+    // In-band control is not built: such a controller is spoken to over the host's own network, which is how
+    // `out-of-band` ones are.
+    let (Band::InBand | Band::OutOfBand) = config.band;
+    let ms = |s: u64| u32::try_from(s.saturating_mul(1000)).unwrap_or(u32::MAX);
+    ControllerConfig {
+        remote: RemoteConfig {
+            target: config.target.clone(),
+            max_backoff_ms: ms(config.max_backoff_s),
+            probe_interval_ms: ms(config.probe_interval_s),
+            dscp: Some(config.dscp),
+        },
+        settings: ConnSettings {
+            kind: match config.kind {
+                ControllerKind::Primary => ConnKind::Primary,
+                ControllerKind::Service => ConnKind::Service,
+            },
+            enable_async: config.enable_async,
+            rate_limit: config.rate_limit,
+            burst_limit: config.burst_limit,
+            queue_size: config.queue_size as usize,
+        },
+    }
+}
