@@ -100,9 +100,9 @@ pub fn role(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result {
         }
         cx.conn.role = request.role;
     }
-    let reply = RoleMsg { role: cx.conn.role, generation_id: cx.agent.election };
-    let nicira = msg.form == Form::NxtRoleRequest;
-    cx.conn.reply(reply.encode_reply(nicira, msg.version, msg.header.xid));
+    let reply =
+        RoleMsg { role: cx.conn.role, generation_id: cx.agent.election, nicira: request.nicira };
+    cx.conn.reply(reply.encode_reply(msg.version, msg.header.xid));
     Ok(())
 }
 
