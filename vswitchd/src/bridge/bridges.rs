@@ -149,7 +149,11 @@ impl Bridges {
         match wake {
             Wake::Session(event) => self.session_event(event),
             Wake::Links => self.links_changed(),
-            Wake::OpenFlow(wake) => self.layers.handle(wake),
+            Wake::OpenFlow(wake) => {
+                if self.layers.handle(wake) {
+                    self.refresh();
+                }
+            }
             Wake::System(stats) => {
                 self.system = None;
                 if let Some(root) = self.desired.root.filter(|_| self.desired.global.system_stats) {

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
 use stream::{Target, Tls};
 use tokio::sync::mpsc;
@@ -24,21 +25,26 @@ const EVENTS_AT_ONCE: usize = 32;
 
 /// The devices of ports, for whoever knows only the port.
 #[derive(Default)]
-pub struct Devices(Mutex<HashMap<(SwitchId, OfPort), Arc<dyn Netdev>>>);
+pub struct Devices {
+    of_port: Mutex<HashMap<(SwitchId, OfPort), Arc<dyn Netdev>>>,
+    /// A device was changed from here.
+    touched: AtomicBool,
+}
 
 impl Devices {
     pub(super) fn insert(&self, switch: SwitchId, port: OfPort, device: Arc<dyn Netdev>) {
-        self.0.lock().insert((switch, port), device);
+        self.of_port.lock().insert((switch, port), device);
     }
 
     pub(super) fn remove(&self, switch: SwitchId, port: OfPort) {
-        self.0.lock().remove(&(switch, port));
+        self.of_port.lock().remove(&(switch, port));
     }
 }
 
 impl PortControl for Devices {
     fn set_admin(&self, switch: SwitchId, port: OfPort, up: bool) -> bool {
-        let device = self.0.lock().get(&(switch, port)).cloned();
+        let device = self.of_port.lock().get(&(switch, port)).cloned();
+        self.touched.store(true, Relaxed);
         device.is_some_and(|device| device.set_admin_up(up).is_ok())
     }
 }
@@ -123,11 +129,11 @@ impl Layers {
         .await
     }
 
-    /// Does what [`Layers::next`] brought.
-    pub fn handle(&mut self, wake: DomainWake) {
-        if let Some(domain) = self.domains.get_mut(&wake.kind) {
-            domain.handle(wake.event);
-        }
+    /// Does what [`Layers::next`] brought. Says whether a device may look different now.
+    pub fn handle(&mut self, wake: DomainWake) -> bool {
+        let Some(domain) = self.domains.get_mut(&wake.kind) else { return false };
+        domain.handle(wake.event);
+        domain.openflow.devices.touched.swap(false, Relaxed)
     }
 
     /// Does what time asks for; returns when to come again, in milliseconds of the clock.
