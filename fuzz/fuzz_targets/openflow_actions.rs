@@ -18,7 +18,11 @@ fuzz_target!(|data: &[u8]| {
     let encode = |version, actions: &_| {
         let mut out = Vec::new();
         let mut e = Encoder::new(version, &mut out);
-        if instructions { e.instructions(actions) } else { e.actions(actions) }
+        if instructions {
+            e.instructions(actions)
+        } else {
+            e.actions(actions)
+        }
         out
     };
     let Ok(mut actions) = decode(version, bytes) else { return };
@@ -34,7 +38,12 @@ fuzz_target!(|data: &[u8]| {
     Text::new(&mut text).actions(&actions);
     let _ = set::execution_order(&actions);
     let any = Match::catchall();
-    let params =
-        CheckParams { flow: &any.flow, mask: &any.mask, ports_max: PortNo::MAX, table_id: Some(0), n_tables: 255 };
+    let params = CheckParams {
+        flow: &any.flow,
+        mask: &any.mask,
+        ports_max: PortNo::MAX,
+        table_id: Some(0),
+        n_tables: 255,
+    };
     let _ = check(&mut actions, &params);
 });
