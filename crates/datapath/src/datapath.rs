@@ -15,7 +15,7 @@ use dpif::PortNo;
 use netdev::{Netdev, NetdevError};
 use packet::Packet;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -53,6 +53,8 @@ pub(crate) struct State {
     pub retired: Arc<WorkerStats>,
     /// What counters showed when they were last cleared, and when that was, in milliseconds.
     pub cleared: BTreeMap<Option<u32>, (Totals, u64)>,
+    /// Numbers that are kept for ports of these names.
+    pub reserved: HashMap<String, PortNo>,
     pace: Pace,
     handlers: Vec<Handler>,
 }
@@ -128,18 +130,19 @@ impl Datapath {
     }
 
     fn choose_number(&self, state: &State, name: &str) -> Option<PortNo> {
-        let is_free =
-            |no: &u32| (1..crate::PORTS_MAX as u32).contains(no) && !state.ports.contains_key(&PortNo(*no));
-        if self.number_by_name.load(Ordering::Relaxed) {
-            let base = if name.starts_with("br") { 100 } else { 0 };
-            let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit());
-            let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-            let number = digits[..end].parse().ok().and_then(|n: u32| n.checked_add(base));
-            if let Some(no) = number.filter(is_free) {
-                return Some(PortNo(no));
-            }
+        const NUMBERS: std::ops::Range<u32> = 1..crate::PORTS_MAX as u32;
+        let is_free = |no: &u32| NUMBERS.contains(no) && !state.ports.contains_key(&PortNo(*no));
+        let kept = state.reserved.get(name).map(|no| no.0);
+        let named = || {
+            let by_name = self.number_by_name.load(Ordering::Relaxed);
+            if by_name { number_in_name(name) } else { None }
+        };
+        if let Some(no) = kept.or_else(named).filter(is_free) {
+            return Some(PortNo(no));
         }
-        (1..crate::PORTS_MAX as u32).find(is_free).map(PortNo)
+        let reserved: HashSet<u32> = state.reserved.values().map(|no| no.0).collect();
+        let unreserved = NUMBERS.filter(|no| !reserved.contains(no)).find(is_free);
+        unreserved.or_else(|| NUMBERS.clone().find(is_free)).map(PortNo)
     }
 
     /// Opens a port for every thread, and only then receives from it.
@@ -314,6 +317,14 @@ impl Port {
             upcalls: Arc::clone(&self.upcalls),
         }))
     }
+}
+
+/// The number that a port's name contains, from 100 on for one that begins with `br`.
+fn number_in_name(name: &str) -> Option<u32> {
+    let base = if name.starts_with("br") { 100 } else { 0 };
+    let digits = name.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits.get(..end)?.parse().ok().and_then(|n: u32| n.checked_add(base))
 }
 
 /// What a handler thread does.

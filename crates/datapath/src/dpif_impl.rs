@@ -96,7 +96,13 @@ impl Dpif for Datapath {
             if is_full && mode != PutMode::Modify {
                 return Err(DpifError::Full);
             }
-            let new = NewMegaflow { ufid, key, mask: &mask, actions: Arc::clone(&actions) };
+            let new = NewMegaflow {
+                ufid,
+                key,
+                mask: &mask,
+                actions: Arc::clone(&actions),
+                stats: FlowStats::default(),
+            };
             if let Some(stats) = table.put(mode, &new)? {
                 before = Some(add(before.unwrap_or_default(), stats));
             }

@@ -49,6 +49,8 @@ pub(crate) struct NewMegaflow<'a> {
     pub key: &'a Flow,
     pub mask: &'a Mask,
     pub actions: Arc<Actions>,
+    /// What it starts to count from.
+    pub stats: FlowStats,
 }
 
 impl FlowTable {
@@ -91,7 +93,7 @@ impl FlowTable {
             if mode == PutMode::Modify {
                 return Err(DpifError::NotFound);
             }
-            self.add(&mut registry, new, key, Arc::default());
+            self.add(&mut registry, new, key, Arc::new(new.stats.into()));
             self.count.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         };

@@ -30,6 +30,7 @@ mod megaflow;
 mod output;
 mod poll_config;
 mod port;
+mod saved;
 mod shared;
 mod show;
 mod thread;
@@ -46,6 +47,7 @@ pub use crate::datapath::{Datapath, PortError};
 pub use drops::{DropCause, PortDrops, PortTotals};
 pub use execute::RECIRCULATIONS_MAX;
 pub use poll_config::PollConfig;
+pub use saved::{SavedDatapath, SavedFlow, SavedPort};
 pub use upcall::{UPCALLS_MAX, UPCALLS_PER_PORT_MAX};
 
 /// Port numbers are below this.

@@ -160,8 +160,16 @@ impl Shared {
         if let (Some(new), Some(table)) = (reply.flow, &table) {
             let actions = Arc::new(new.actions);
             let mask = exact_in_port(&new.mask);
-            let result = self
-                .install(table, &NewMegaflow { ufid, key: &key, mask: &mask, actions: Arc::clone(&actions) });
+            let result = self.install(
+                table,
+                &NewMegaflow {
+                    ufid,
+                    key: &key,
+                    mask: &mask,
+                    actions: Arc::clone(&actions),
+                    stats: FlowStats::default(),
+                },
+            );
             let flow = DpFlow {
                 ufid,
                 key: Arc::new(mask.apply(&key)),

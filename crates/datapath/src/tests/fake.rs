@@ -198,6 +198,7 @@ pub fn usual_mask() -> Mask {
     mask.in_port = u32::MAX;
     mask.recirc_id = u32::MAX;
     mask.dl_type = 0xffff;
+    mask.vlans[0] = flow::Vlan { tpid: 0xffff, tci: 0xffff };
     mask.nw_dst = u32::MAX;
     mask
 }

@@ -74,3 +74,43 @@ proptest! {
         prop_assert_eq!(dp.flow_count(), list.len());
     }
 }
+
+#[test]
+fn megaflows_and_port_numbers_survive_a_restart() {
+    let wires = ["a", "b", "c"].map(|n| Wire::new(n, false, 1, false));
+    let actions = vec![
+        Action::PushVlan { tpid: 0x8100, tci: 0x1005 },
+        Action::Clone(vec![Action::PopVlan, Action::Output(PortNo(2))]),
+        Action::Recirc(3),
+    ];
+    let switch = Switch::new(move |u| match u.key.recirc_id {
+        0 => reply(actions.clone()),
+        _ => reply(vec![Action::Output(PortNo(3))]),
+    });
+    let dp = datapath(&wires.iter().collect::<Vec<_>>(), &switch);
+    for n in 0..6 {
+        dp.inject(PortNo(1), packet::Packet::from_slice(&udp(n % 3, 60)));
+    }
+    let saved = dp.save();
+    assert_eq!((saved.ports.len(), saved.flows.len()), (3, 6));
+    let mut container = saved_state::Container::new();
+    container.put(&saved).unwrap();
+    let saved: crate::SavedDatapath = container.get().unwrap().unwrap();
+
+    let again = datapath(&[], &switch);
+    again.restore_ports(&saved);
+    let add = |name| again.port_add(Wire::new(name, false, 1, false).device(), None).unwrap().0;
+    assert_eq!((add("new"), add("c"), add("a"), add("b")), (4, 3, 1, 2));
+    assert_eq!(again.restore_flows(&saved), 6);
+    let asked = switch.upcalls.load(std::sync::atomic::Ordering::SeqCst);
+    again.inject(PortNo(1), packet::Packet::from_slice(&udp(1, 60)));
+    assert_eq!(switch.upcalls.load(std::sync::atomic::Ordering::SeqCst), asked);
+    let counts = |dp: &crate::Datapath| {
+        let mut all: Vec<_> = dp.flow_dump().iter().map(|f| (f.ufid, f.stats.packets)).collect();
+        all.sort_unstable();
+        all
+    };
+    let (before, after) = (counts(&dp), counts(&again));
+    assert_eq!(after.iter().map(|f| f.1).sum::<u64>(), before.iter().map(|f| f.1).sum::<u64>() + 2);
+    assert!(before.iter().zip(&after).all(|(b, a)| b.0 == a.0));
+}
