@@ -158,7 +158,7 @@ impl Message {
             Self::TlvTableMod(m) => Some(m.encode(v, xid)),
             Self::TlvTableRequest => f(Form::NxtTlvTableRequest),
             Self::TlvTableReply(m) => Some(m.encode(v, xid)),
-            Self::Resume(m) => Some(m.encode_resume(target, xid)),
+            Self::Resume(m, _) => Some(m.encode_resume(target, xid)),
             Self::IpfixBridgeStatsRequest => f(Form::NxstIpfixBridgeRequest),
             Self::IpfixFlowStatsRequest => f(Form::NxstIpfixFlowRequest),
             Self::CtFlushZone(zone) => Some(ct_flush::encode_zone(*zone, v, xid)),

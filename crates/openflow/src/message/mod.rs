@@ -20,7 +20,7 @@ use crate::msg::hello::Hello;
 use crate::msg::ipfix::{self, IpfixStats};
 use crate::msg::meter::{self, MeterConfig, MeterFeatures, MeterMod, MeterStats};
 use crate::msg::nx::{self, PacketInFormat};
-use crate::msg::packet_in::PacketIn;
+use crate::msg::packet_in::{Continuation, PacketIn};
 use crate::msg::packet_out::PacketOut;
 use crate::msg::port::{self, PortDesc};
 use crate::msg::port_mod::PortMod;
@@ -128,7 +128,7 @@ pub enum Message {
     TlvTableMod(TlvTableMod),
     TlvTableRequest,
     TlvTableReply(TlvTableReply),
-    Resume(Box<PacketIn>),
+    Resume(Box<PacketIn>, Box<Continuation>),
     IpfixBridgeStatsRequest,
     IpfixBridgeStatsReply(Vec<IpfixStats>),
     IpfixFlowStatsRequest,
@@ -234,7 +234,11 @@ impl Message {
             T::TlvTableMod => Self::TlvTableMod(TlvTableMod::decode(msg)?),
             T::TlvTableRequest => Self::TlvTableRequest,
             T::TlvTableReply => Self::TlvTableReply(TlvTableReply::decode(msg)?),
-            T::Resume => Self::Resume(PacketIn::decode(msg, context)?.into()),
+            T::Resume => {
+                let packet = PacketIn::decode(msg, context)?;
+                let continuation = Continuation::decode(&packet.continuation, msg.version, context)?;
+                Self::Resume(packet.into(), continuation.into())
+            }
             T::IpfixBridgeStatsRequest => Self::IpfixBridgeStatsRequest,
             T::IpfixBridgeStatsReply => Self::IpfixBridgeStatsReply(ipfix::decode_reply(msg)?),
             T::IpfixFlowStatsRequest => Self::IpfixFlowStatsRequest,

@@ -1,6 +1,5 @@
 use super::*;
 use crate::hex::{bytes, text};
-use crate::msg::packet_in::Continuation;
 use crate::{Form, Protocol, Target};
 
 /// Messages that Debian's ovs-vswitchd and ovs-ofctl 3.1.0 sent each other: a line each, the protocol and
