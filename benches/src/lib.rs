@@ -1,1 +1,1 @@
-//!
+//! The rigs behind the figures in the README; each is a binary of its own.
