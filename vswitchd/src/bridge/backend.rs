@@ -28,6 +28,9 @@ pub trait Backend {
     fn set_switch(&mut self, bridge: &str, settings: &SwitchSettings);
     fn set_remotes(&mut self, bridge: &str, remotes: &RemotesConfig);
 
+    /// All steps are done: for what depends on several of them.
+    fn settle(&mut self);
+
     /// The address of a device, if it has one.
     fn mac(&self, bridge: &str, interface: &str) -> Option<EthAddr>;
     fn set_mac(&mut self, bridge: &str, interface: &str, mac: EthAddr) -> Result<(), String>;

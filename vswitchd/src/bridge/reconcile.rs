@@ -46,6 +46,7 @@ impl Reconciler {
         for step in &steps {
             self.take(step, desired, backend);
         }
+        backend.settle();
         steps
     }
 

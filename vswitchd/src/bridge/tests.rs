@@ -79,6 +79,7 @@ impl Backend for World {
     fn set_remotes(&mut self, bridge: &str, _: &RemotesConfig) {
         self.note(&["remotes", bridge]);
     }
+    fn settle(&mut self) {}
     fn mac(&self, bridge: &str, interface: &str) -> Option<EthAddr> {
         let no = self.bridges.get(bridge)?.get(interface)?;
         Some(EthAddr([0x50, 0, 0, 0, (no >> 8) as u8, *no as u8]))

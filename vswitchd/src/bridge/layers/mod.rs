@@ -20,7 +20,7 @@ use flow::EthAddr;
 use netdev::Env;
 use ofproto::ids::{OfPort, SwitchId};
 use ofproto::switch::Switch;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use stream::Tls;
 
@@ -33,6 +33,8 @@ pub struct Layers {
     /// By datapath type.
     domains: BTreeMap<String, Domain>,
     bridges: BTreeMap<String, LayerBridge>,
+    /// Bridges whose ports changed, so that the MTU of internal ports may have to.
+    unlevel: BTreeSet<String>,
 }
 
 /// A bridge and where it is.
@@ -46,7 +48,15 @@ impl Layers {
     /// `tls` is for OpenFlow connections.
     pub fn new(env: Env, clock: Clock, tls: Arc<Tls>) -> Self {
         let global = GlobalConfig::default();
-        Layers { env, clock, tls, global, domains: BTreeMap::new(), bridges: BTreeMap::new() }
+        Layers {
+            env,
+            clock,
+            tls,
+            global,
+            domains: BTreeMap::new(),
+            bridges: BTreeMap::new(),
+            unlevel: BTreeSet::new(),
+        }
     }
 
     pub fn env(&self) -> &Env {
@@ -136,20 +146,18 @@ impl Backend for Layers {
     }
 
     fn add_interface(&mut self, bridge: &str, interface: &InterfaceConfig) -> Result<u16, String> {
-        let no = self.open_port(bridge, interface)?;
-        self.level_mtu(bridge);
-        Ok(no.0)
+        self.unlevel.insert(bridge.to_owned());
+        self.open_port(bridge, interface).map(|no| no.0)
     }
 
     fn remove_interface(&mut self, bridge: &str, interface: &str) {
         self.close_port(bridge, interface);
-        self.level_mtu(bridge);
+        self.unlevel.insert(bridge.to_owned());
     }
 
     fn configure_interface(&mut self, bridge: &str, interface: &InterfaceConfig) -> Result<(), String> {
-        self.reconfigure_port(bridge, interface)?;
-        self.level_mtu(bridge);
-        Ok(())
+        self.unlevel.insert(bridge.to_owned());
+        self.reconfigure_port(bridge, interface)
     }
 
     fn set_port(&mut self, bridge: &str, port: &PortConfig, members: &[u16]) {
@@ -168,6 +176,12 @@ impl Backend for Layers {
 
     fn set_remotes(&mut self, bridge: &str, remotes: &RemotesConfig) {
         self.configure_remotes(bridge, remotes);
+    }
+
+    fn settle(&mut self) {
+        for bridge in std::mem::take(&mut self.unlevel) {
+            self.level_mtu(&bridge);
+        }
     }
 
     fn mac(&self, bridge: &str, interface: &str) -> Option<EthAddr> {
