@@ -73,6 +73,22 @@ fn the_switch_outlives_its_database() {
 }
 
 #[test]
+fn a_packet_passes_and_is_counted() {
+    let s = Sandbox::new();
+    s.vsctl(&["add-br", "br0", "--", "add-port", "br0", "p1", "--", "add-port", "br0", "p2"]);
+    s.ofctl(&["add-flow", "br0", "priority=5,in_port=1,actions=2"]);
+    let flow = "in_port(1),eth(src=50:54:00:00:00:05,dst=50:54:00:00:00:07),eth_type(0x0800),\
+                ipv4(src=192.168.0.1,dst=192.168.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=8,dst=9)";
+    for _ in 0..3 {
+        s.appctl(&["netdev-dummy/receive", "p1", flow]);
+    }
+    let flows = || s.ofctl(&["dump-flows", "br0"]);
+    s.until("the rule is credited", || flows().contains("n_packets=3, n_bytes=318"));
+    let tx = || s.get("Interface", "p2", "statistics:tx_packets");
+    s.until("the counters are in the database", || tx() == "3");
+}
+
+#[test]
 fn bad_rows_are_told_and_disturb_nobody() {
     let s = Sandbox::new();
     s.vsctl(&["add-br", "br0"]);

@@ -9,6 +9,7 @@ mod backend;
 mod bridges;
 pub mod commands;
 mod connect;
+pub mod dummy_commands;
 mod identity;
 pub mod layers;
 mod plan;
