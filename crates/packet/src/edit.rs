@@ -13,6 +13,7 @@ mod l4;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ip::Chain;
 pub use ip::{set_arp, set_ecn_ce, set_ipv4, set_ipv6};
 pub use l2::{
     add_mpls, pop_eth, pop_mpls, pop_nsh, pop_vlan, push_eth, push_mpls, push_nsh, push_vlan, set_eth,
@@ -82,7 +83,7 @@ impl Packet {
     }
 
     /// The Ethernet type of what starts at `l3_ofs`.
-    fn l3_type(&self) -> Option<u16> {
+    pub(crate) fn l3_type(&self) -> Option<u16> {
         if !self.is_eth() {
             return (self.l2_5_ofs == NO_OFFSET).then_some(self.packet_type as u16);
         }

@@ -11,6 +11,7 @@ pub mod edit;
 #[path = "../tests/common/frames.rs"]
 mod frames;
 pub mod fuzz;
+pub mod gso;
 pub mod header;
 pub mod offload;
 pub mod parse;

@@ -94,18 +94,21 @@ fn bytes(a: U128) -> [u8; 16] {
     u128::from(a).to_be_bytes()
 }
 
-/// What the extension headers say about the transport checksum.
-struct Chain {
-    proto: u8,
+/// What the extension headers of IPv6 say about the transport header.
+pub(crate) struct Chain {
+    pub proto: u8,
+    /// A routing header has the final destination.
     segments_left: bool,
+    /// It is the first of several fragments.
+    pub is_fragment: bool,
 }
 
 impl Chain {
     /// `None` if there is no transport header in this packet.
-    fn of(p: &Packet) -> Option<Chain> {
+    pub fn of(p: &Packet) -> Option<Chain> {
         let h = p.data().get(usize::from(p.l3_ofs)..usize::from(p.l4_ofs))?;
         let (fixed, mut rest) = h.split_first_chunk::<{ header_len::IPV6 }>()?;
-        let mut chain = Chain { proto: fixed[6], segments_left: false };
+        let mut chain = Chain { proto: fixed[6], segments_left: false, is_fragment: false };
         while ip_proto::is_ipv6_extension(chain.proto) {
             let ext = rest.first_chunk::<8>()?;
             let len = match chain.proto {
@@ -114,6 +117,7 @@ impl Chain {
                 ip_proto::AH => (usize::from(ext[1]) + 2) * 4,
                 _ => (usize::from(ext[1]) + 1) * 8,
             };
+            chain.is_fragment |= chain.proto == ip_proto::FRAGMENT && be16(ext, 2) != 0;
             chain.segments_left |= chain.proto == ip_proto::ROUTING && ext[3] > 0;
             chain.proto = ext[0];
             rest = rest.get(len..)?;
