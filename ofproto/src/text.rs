@@ -71,20 +71,22 @@ pub fn learned(change: &Change) -> String {
 }
 
 /// A rule as `bridge/dump-flows` prints it, with its statistics. Times in milliseconds.
-pub fn rule_line(rule: &Rule, now_ms: u64) -> String {
+pub fn rule_line(rule: &Rule, with_offload: bool, now_ms: u64) -> String {
     let mut s = String::new();
+    // Writing to a string cannot fail.
     if rule.table != 0 {
         let _ = write!(s, "table_id={}, ", rule.table);
     }
     let count = rule.counters.count();
     let age_s = now_ms.saturating_sub(rule.created_ms) / 1000;
     let _ = write!(s, "duration={age_s}s, n_packets={}, n_bytes={}, ", count.packets, count.bytes);
-    let m = rule.matching.expand();
-    let _ = write!(s, "priority={}", rule.priority);
-    let text = format_match(&m, None, &NoNames, None);
-    if !text.is_empty() {
-        let _ = write!(s, ",{text}");
+    if with_offload {
+        s.push_str("n_offload_packets=0, n_offload_bytes=0, ");
     }
-    let _ = write!(s, ",actions={}", actions(&rule.actions));
+    let text = format_match(&rule.matching.expand(), Some(rule.priority), &NoNames, None);
+    if !text.is_empty() {
+        let _ = write!(s, "{text},");
+    }
+    let _ = write!(s, "actions={}", actions(&rule.actions));
     s
 }

@@ -75,7 +75,7 @@ impl Fabric {
         let actions = install_actions(&t.actions, t.slow);
         let now_ms = self.clock.now_ms();
         let megaflow = Megaflow {
-            key: Arc::new(mask.apply(upcall.key)),
+            key: Arc::new(upcall.key.clone()),
             mask: Arc::new(mask.clone()),
             actions: Arc::new(actions.clone()),
             effects: t.effects,

@@ -1,5 +1,6 @@
 //! `dpif/*`, `upcall/*` and `revalidator/*`: a bridge's view of its datapath (ovs-vswitchd(8)).
 
+use dpif::Dpif;
 use dpif::text::{Style, dump_line};
 use ofproto::fabric::Fabric;
 use ofproto::switch::{State, Switch};
@@ -162,4 +163,40 @@ pub fn enable(fabrics: Fabrics<'_>, what: Switchable, on: bool) -> String {
 pub enum Switchable {
     Megaflows,
     Ufid,
+}
+
+/// `bridge/dump-flows [--offload-stats] BRIDGE`: every rule, those of the switch itself too.
+pub fn dump_rules(fabrics: Fabrics<'_>, args: &[&str]) -> Result<String, String> {
+    let bridge = args.last().copied().unwrap_or("");
+    let (fabric, id) = find_bridge(fabrics, bridge).map_err(|_| "Unknown bridge".to_owned())?;
+    fabric.push_stats();
+    let now_ms = fabric.clock.now_ms();
+    let state = fabric.read();
+    let mut out = String::new();
+    let tables = state.switch(id).map(|s| s.tables.as_slice()).unwrap_or_default();
+    for rule in tables.iter().flat_map(in_order) {
+        out.push_str(&ofproto::text::rule_line(rule, args.contains(&"--offload-stats"), now_ms));
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// A table's rules, highest priority first, of equal ones the older first.
+fn in_order(table: &ofproto::table::Table) -> Vec<&Arc<ofproto::rule::Rule>> {
+    let mut rules: Vec<_> = table.iter().collect();
+    rules.sort_by_cached_key(|r| {
+        (std::cmp::Reverse(r.priority), r.created_ms, ofproto::text::rule_head(&r.matching.expand(), 0))
+    });
+    rules
+}
+
+/// `ovs-rs/drops`: what was dropped, by port and cause.
+pub fn drops(datapath: &datapath::Datapath) -> String {
+    let ports = datapath.ports();
+    let name = |no| ports.iter().find(|p| p.no == no).map_or_else(|| no.to_string(), |p| p.name.clone());
+    let mut out = String::new();
+    for d in datapath.drops() {
+        let _ = writeln!(out, "{}: {} {}", name(d.port), d.cause.name(), d.packets);
+    }
+    out
 }

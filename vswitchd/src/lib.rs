@@ -9,6 +9,7 @@
 pub mod bridge;
 pub mod commands;
 pub mod config;
+pub mod datapath_commands;
 pub mod dpctl;
 pub mod dpif_commands;
 pub mod main_loop;

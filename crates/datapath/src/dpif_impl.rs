@@ -5,8 +5,8 @@ use crate::flow_table::{FlowTable, NewMegaflow};
 use crate::key::ufid_of;
 use crate::shared::exact_in_port;
 use dpif::{
-    Action, DpFlow, DpStats, Dpif, DpifError, FlowStats, PortDesc, PortNo, PortStats, PutMode, Ufid,
-    UpcallHandler,
+    Action, DpFlow, DpStats, Dpif, DpifError, Features, FlowStats, PortDesc, PortNo, PortStats, PutMode,
+    Ufid, UpcallHandler,
 };
 use flow::{Flow, Mask};
 use packet::Packet;
@@ -60,7 +60,13 @@ impl Dpif for Datapath {
 
     fn port_stats(&self, port: PortNo) -> Result<PortStats, DpifError> {
         let netdev = self.netdev(port).ok_or(DpifError::NoDevice)?;
-        netdev.stats().map(|s| s.common).map_err(|_| DpifError::Unsupported)
+        let stats = netdev.stats().map_err(|_| DpifError::Unsupported)?;
+        Ok(stats.with_unknown())
+    }
+
+    fn features(&self) -> Features {
+        let tags = self.shared.vlan_limit.load(Ordering::Relaxed);
+        Features { max_vlan_headers: tags.into(), ..Features::default() }
     }
 
     fn ports(&self) -> Vec<PortDesc> {

@@ -84,7 +84,6 @@ impl FlowTable {
     /// Puts in or changes a megaflow; returns the counters of the one that was there.
     pub fn put(&self, mode: PutMode, new: &NewMegaflow<'_>) -> Result<Option<FlowStats>, DpifError> {
         let mut registry = self.registry.lock();
-        let key = new.mask.apply(new.key);
         let old = match registry.flows.get(&new.ufid) {
             Some(old) => Some(Arc::clone(old)),
             None => self.overlapping(&mut registry, new.key),
@@ -93,14 +92,14 @@ impl FlowTable {
             if mode == PutMode::Modify {
                 return Err(DpifError::NotFound);
             }
-            self.add(&mut registry, new, key, Arc::new(new.stats.into()));
+            self.add(&mut registry, new, Arc::new(new.key.clone()), Arc::new(new.stats.into()));
             self.count.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         };
         if mode == PutMode::Create {
             return Err(DpifError::Exists);
         }
-        if *old.mask.mask != *new.mask || *old.key != key {
+        if *old.mask.mask != *new.mask || !old.matches(new.key) {
             // Another megaflow than the one meant covers this key.
             return Err(DpifError::Invalid);
         }
@@ -108,7 +107,7 @@ impl FlowTable {
         // The new one is there before the old one goes, so that no packet misses.
         let same_ufid =
             NewMegaflow { ufid: old.ufid, ..NewMegaflow { actions: Arc::clone(&new.actions), ..*new } };
-        self.add(&mut registry, &same_ufid, key, Arc::clone(&old.stats));
+        self.add(&mut registry, &same_ufid, Arc::clone(&old.key), Arc::clone(&old.stats));
         self.take_out(&mut registry, &old);
         Ok(Some(before))
     }
@@ -121,12 +120,12 @@ impl FlowTable {
         found
     }
 
-    fn add(&self, registry: &mut Registry, new: &NewMegaflow<'_>, key: Flow, stats: Arc<MegaflowStats>) {
+    fn add(&self, registry: &mut Registry, new: &NewMegaflow<'_>, key: Arc<Flow>, stats: Arc<MegaflowStats>) {
         let subtable = self.subtable(registry, key.in_port, new.mask);
         let hash = subtable.mask.lanes.hash(self.seed, &key);
         let flow = Arc::new(Megaflow {
             ufid: new.ufid,
-            key: Arc::new(key),
+            key,
             mask: Arc::clone(&subtable.mask),
             actions: Arc::clone(&new.actions),
             stats,

@@ -71,7 +71,8 @@ pub enum DpifError {
     Unsupported,
 }
 
-/// Counters of one datapath port (units: packets, bytes, events since the port was added).
+/// Counters of one datapath port (units: packets, bytes, events since the port was added); [`UNKNOWN`] where
+/// the device keeps none.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PortStats {
     pub rx_packets: u64,
@@ -96,6 +97,9 @@ pub struct PortStats {
     pub tx_heartbeat_errors: u64,
     pub tx_window_errors: u64,
 }
+
+/// A counter of [`PortStats`] that the device does not keep.
+pub const UNKNOWN: u64 = u64::MAX;
 
 /// Counters of the whole datapath, as `dpif/show` and `dpctl/show` print them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -197,6 +197,32 @@ impl DeviceStats {
         common.chain(self.custom.clone()).collect()
     }
 
+    /// The common counters, with [`dpif::UNKNOWN`] for those that the device does not keep.
+    pub fn with_unknown(&self) -> dpif::PortStats {
+        let mut s = self.common;
+        for name in &self.absent {
+            match *name {
+                "rx_dropped" => s.rx_dropped = dpif::UNKNOWN,
+                "tx_dropped" => s.tx_dropped = dpif::UNKNOWN,
+                "rx_errors" => s.rx_errors = dpif::UNKNOWN,
+                "tx_errors" => s.tx_errors = dpif::UNKNOWN,
+                "rx_frame_err" => s.rx_frame_errors = dpif::UNKNOWN,
+                "rx_over_err" => s.rx_over_errors = dpif::UNKNOWN,
+                "rx_crc_err" => s.rx_crc_errors = dpif::UNKNOWN,
+                "rx_missed_errors" => s.rx_missed_errors = dpif::UNKNOWN,
+                // Who keeps no collisions keeps no other transmit errors either.
+                "collisions" => {
+                    s.collisions = dpif::UNKNOWN;
+                    s.tx_aborted_errors = dpif::UNKNOWN;
+                    s.tx_carrier_errors = dpif::UNKNOWN;
+                }
+                "rx_multicast_packets" => s.multicast = dpif::UNKNOWN,
+                _ => {}
+            }
+        }
+        s
+    }
+
     /// One of the common counters by its name in `Interface.statistics`; `None` if the device does not keep it.
     pub fn counter(&self, name: &str) -> Option<u64> {
         let (name, get) = COUNTERS.iter().find(|(n, _)| *n == name)?;

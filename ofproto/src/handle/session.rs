@@ -100,8 +100,7 @@ pub fn role(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result {
         }
         cx.conn.role = request.role;
     }
-    let reply =
-        RoleMsg { role: cx.conn.role, generation_id: cx.agent.election, nicira: request.nicira };
+    let reply = RoleMsg { role: cx.conn.role, generation_id: cx.agent.election, nicira: request.nicira };
     cx.conn.reply(reply.encode_reply(msg.version, msg.header.xid));
     Ok(())
 }

@@ -266,8 +266,9 @@ pub fn get_flow(dps: Datapaths<'_>, args: &[&str], now_ms: u64) -> Result<String
     let (dp, rest) = split_dp(dps, &words, 1)?;
     let mut out = Output::default();
     let Some((ufid, _)) = rest.first().and_then(|w| parse_ufid(w)) else {
+        // The stock daemon says so without calling it an error, and scripts know it.
         out.error("parsing flow ufid", Some(INVALID));
-        return out.finish();
+        return Ok(out.text);
     };
     let ports = Ports::of(dp.as_ref());
     let name = |no| ports.name(no);

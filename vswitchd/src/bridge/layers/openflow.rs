@@ -10,6 +10,7 @@ use ofproto::conn::session::{ConnKind, ConnSettings};
 use ofproto::conn::{ConnEvent, EVENT_QUEUE_LEN};
 use ofproto::fabric::Fabric;
 use ofproto::ids::{OfPort, SwitchId};
+use openflow::msg::port_stats::{PortCounters, PortStats, UNKNOWN};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
@@ -46,6 +47,33 @@ impl PortControl for Devices {
         let device = self.of_port.lock().get(&(switch, port)).cloned();
         self.touched.store(true, Relaxed);
         device.is_some_and(|device| device.set_admin_up(up).is_ok())
+    }
+
+    fn refine_stats(&self, switch: SwitchId, port: OfPort, stats: &mut PortStats) {
+        let device = self.of_port.lock().get(&(switch, port)).cloned();
+        let device = device.filter(|d| d.as_patch().is_none());
+        if let Some(of_device) = device.and_then(|d| d.stats().ok()) {
+            stats.counters = counters(&of_device);
+        }
+    }
+}
+
+/// A device's counters; one that it does not keep is unknown.
+fn counters(device: &netdev::DeviceStats) -> PortCounters {
+    let of = |name: &str| device.counter(name).unwrap_or(UNKNOWN);
+    PortCounters {
+        rx_packets: of("rx_packets"),
+        tx_packets: of("tx_packets"),
+        rx_bytes: of("rx_bytes"),
+        tx_bytes: of("tx_bytes"),
+        rx_dropped: of("rx_dropped"),
+        tx_dropped: of("tx_dropped"),
+        rx_errors: of("rx_errors"),
+        tx_errors: of("tx_errors"),
+        rx_frame_errors: of("rx_frame_err"),
+        rx_over_errors: of("rx_over_err"),
+        rx_crc_errors: of("rx_crc_err"),
+        collisions: of("collisions"),
     }
 }
 

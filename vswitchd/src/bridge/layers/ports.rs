@@ -103,7 +103,7 @@ impl Layers {
         port.seen = port.device.change_seq();
         let new = NewPort {
             name: config.name.clone(),
-            kind: config.kind.clone(),
+            kind: port.device.kind().to_owned(),
             attachment,
             wanted: config.ofport_wanted().map(OfPort),
             is_local: config.name == bridge,
