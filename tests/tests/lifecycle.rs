@@ -89,6 +89,19 @@ fn a_packet_passes_and_is_counted() {
 }
 
 #[test]
+fn statistics_of_the_system_do_not_cost_the_pidfile() {
+    let s = Sandbox::new();
+    s.vsctl(&["set", "Open_vSwitch", ".", "other_config:enable-statistics=true"]);
+    let statistics = || s.get("Open_vSwitch", ".", "statistics");
+    s.until("they are there", || statistics().contains("process_ovs-vswitchd="));
+    assert!(statistics().contains("load_average="));
+    // Tools take a pidfile without a lock for a leftover.
+    assert_eq!(s.appctl(&["ofproto/list"]), "");
+    s.vsctl(&["remove", "Open_vSwitch", ".", "other_config", "enable-statistics"]);
+    assert_eq!(statistics(), "{}");
+}
+
+#[test]
 fn bad_rows_are_told_and_disturb_nobody() {
     let s = Sandbox::new();
     s.vsctl(&["add-br", "br0"]);

@@ -341,8 +341,8 @@ impl Bridges {
         }
         self.submit(batch);
         if self.desired.global.system_stats && self.system.is_none() {
-            let (rundir, wall_ms) = (self.around.rundir.clone(), self.clock.wall_ms());
-            let collect = move || status::system::collect(&rundir, wall_ms);
+            let (around, wall_ms) = (self.around.clone(), self.clock.wall_ms());
+            let collect = move || status::system::collect(&around.rundir, around.pidfile.as_deref(), wall_ms);
             self.system = Some(tokio::task::spawn_blocking(collect));
         }
     }

@@ -25,6 +25,7 @@ pub fn connect(options: &Options, clock: &Clock) -> Result<Bridges, Fatal> {
     tokio::spawn(task);
     let around = Surroundings {
         rundir: options.dirs.run.clone(),
+        pidfile: options.pidfile.clone(),
         datapath_types: datapath_types(options),
         self_confinement: options.self_confinement,
         flows_restored: false,

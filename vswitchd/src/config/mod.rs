@@ -31,6 +31,8 @@ use uuid::Uuid;
 pub struct Surroundings {
     /// Where `<bridge>.mgmt` and `<bridge>.snoop` lie.
     pub rundir: PathBuf,
+    /// This process's own.
+    pub pidfile: Option<PathBuf>,
     /// `Open_vSwitch.datapath_types`.
     pub datapath_types: Vec<String>,
     /// Without `--no-self-confinement`, controllers' sockets lie in `rundir` only.

@@ -87,6 +87,7 @@ impl Db {
 pub fn around() -> Surroundings {
     Surroundings {
         rundir: "/run/ovs".into(),
+        pidfile: None,
         datapath_types: vec!["netdev".into(), "system".into()],
         self_confinement: true,
         flows_restored: false,

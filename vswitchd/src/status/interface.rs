@@ -55,7 +55,12 @@ pub fn link(batch: &mut StatusBatch, row: Uuid, link: &LinkState, status: &BTree
     batch.set(TABLE, row, "link_speed", optional(speed));
     batch.set(TABLE, row, "duplex", optional(speed.map(|_| duplex)));
     batch.set(TABLE, row, "mtu", optional(Some(i64::from(link.mtu)).filter(|mtu| *mtu != 0)));
-    batch.set(TABLE, row, "mac_in_use", link.mac.to_string());
+    batch.set(
+        TABLE,
+        row,
+        "mac_in_use",
+        optional(Some(link.mac).filter(|m| !m.is_zero()).map(|m| m.to_string())),
+    );
     batch.set(TABLE, row, "ifindex", i64::from(link.ifindex.unwrap_or(0)));
     batch.set(TABLE, row, "status", map(status));
 }

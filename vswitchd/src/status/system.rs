@@ -4,10 +4,13 @@ use nix::sys::statvfs::statvfs;
 use nix::unistd::{SysconfVar, sysconf};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Reads everything. Takes some system calls per file system and process; not for a thread in a hurry.
-pub fn collect(rundir: &Path, wall_ms: i64) -> BTreeMap<String, String> {
+///
+/// `own` is this process's pidfile: it is not opened, since closing it again would give up the lock on it.
+pub fn collect(rundir: &Path, own: Option<&Path>, wall_ms: i64) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     if let Ok(n) = std::thread::available_parallelism() {
         all.insert("cpu".to_owned(), n.to_string());
@@ -19,7 +22,7 @@ pub fn collect(rundir: &Path, wall_ms: i64) -> BTreeMap<String, String> {
         ("file_systems", read("/etc/mtab").map(|text| file_systems(&text)).filter(|text| !text.is_empty())),
     ];
     all.extend(entries.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))));
-    all.extend(processes(rundir, wall_ms));
+    all.extend(processes(rundir, own, wall_ms));
     all
 }
 
@@ -60,15 +63,21 @@ fn file_systems(mtab: &str) -> String {
 }
 
 /// `process_NAME` of each `NAME.pid` in the run directory.
-fn processes(rundir: &Path, wall_ms: i64) -> Vec<(String, String)> {
+fn processes(rundir: &Path, own: Option<&Path>, wall_ms: i64) -> Vec<(String, String)> {
     let Ok(dir) = fs::read_dir(rundir) else { return Vec::new() };
     let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
     let up_s: f64 = uptime.split_whitespace().next().and_then(|s| s.parse().ok()).unwrap_or(0.0);
     let booted_ms = wall_ms - (up_s * 1000.0) as i64;
+    let identity = |path: &Path| fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let own = own.and_then(identity);
+    let pid_in = |path: &Path| match own {
+        Some(_) if identity(path) == own => Some(std::process::id()),
+        _ => fs::read_to_string(path).ok()?.trim().parse().ok(),
+    };
     let stats = dir.flatten().filter_map(|entry| {
         let path = entry.path();
         let name = path.file_name()?.to_str()?.strip_suffix(".pid")?.to_owned();
-        let pid: u32 = fs::read_to_string(&path).ok()?.trim().parse().ok()?;
+        let pid = pid_in(&path)?;
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok();
         let value = stat.and_then(|stat| process(&stat, booted_ms, wall_ms)).unwrap_or_default();
         Some((format!("process_{name}"), value))
@@ -127,7 +136,11 @@ mod tests {
         fs::write(dir.path().join("gone.pid"), "4194999\n").unwrap();
         fs::write(dir.path().join("bad.pid"), "x").unwrap();
         let wall_ms = clock::Clock::new().wall_ms();
-        let all = collect(dir.path(), wall_ms);
+        // One's own pidfile is known without a look into it.
+        let own = dir.path().join("own.pid");
+        fs::write(&own, "not a number").unwrap();
+        let all = collect(dir.path(), Some(&own), wall_ms);
+        assert_eq!(all["process_own"].split(',').count(), 7);
         let me: Vec<i64> = all["process_me"].split(',').map(|n| n.parse().unwrap()).collect();
         assert_eq!(me.len(), 7);
         assert!(me[0] > me[1] && me[1] > 0 && (0..3_600_000).contains(&me[5]), "{me:?}");

@@ -56,6 +56,10 @@ impl Layers {
         let device = self.env.open(&config.kind, name).map_err(|e| e.to_string())?;
         device.configure(&config.options).map_err(|e| e.to_string())?;
         let (_, domain) = self.home(bridge).ok_or_else(|| refused("No such device"))?;
+        if config.kind == "system" && !self.env.is_dummy("system") && is_loopback(name) {
+            tracing::debug!(target: "dpif_netdev", "{name}: cannot add a loopback device");
+            return Err(refused("Invalid argument"));
+        }
         let attachment = match device.as_patch() {
             Some(patch) => Attachment::Patch { peer: patch.peer().unwrap_or_default() },
             None => {
@@ -261,6 +265,13 @@ impl LayerPort {
             }
         }
     }
+}
+
+/// Whether the kernel has a loopback device of this name.
+fn is_loopback(name: &str) -> bool {
+    let Ok(all) = nix::ifaddrs::getifaddrs() else { return false };
+    let flags = all.filter(|a| a.interface_name == name).map(|a| a.flags);
+    flags.into_iter().any(|flags| flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK))
 }
 
 /// Gives a datapath port's device new queues.
