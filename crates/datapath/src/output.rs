@@ -17,15 +17,32 @@ impl Worker {
             self.drop_items(&mut copies, DropCause::InvalidPort);
             return;
         }
-        for mut item in self.copies(items, last) {
-            truncate(&mut item);
-            self.counters(item.meta.in_port).output.add(1);
-            self.queue(port.0, item);
+        self.count_outputs(items, last);
+        if last {
+            for item in items.drain(..) {
+                self.queue(port.0, item);
+            }
+        } else {
+            for item in items.iter_mut() {
+                let copy = item.clone();
+                self.queue(port.0, copy);
+                item.meta.max_len = 0;
+            }
         }
-        items.iter_mut().for_each(|i| i.meta.max_len = 0);
     }
 
-    fn queue(&mut self, port: u32, item: Item) {
+    /// Counts packets about to be sent, those of one input port at a time.
+    fn count_outputs(&self, items: &Items, last: bool) {
+        for run in items.chunk_by(|a, b| a.meta.in_port == b.meta.in_port) {
+            let Some(first) = run.first() else { continue };
+            let (counters, n) = (self.counters(first.meta.in_port), run.len() as u64);
+            counters.output.add(n);
+            counters.copied.add(if last { 0 } else { n });
+        }
+    }
+
+    fn queue(&mut self, port: u32, mut item: Item) {
+        truncate(&mut item);
         let Some(local) = self.ports.get_mut(port) else { return };
         if local.pending.is_empty() {
             self.dirty.push(port);

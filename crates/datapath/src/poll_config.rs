@@ -1,6 +1,7 @@
 //! What the database says about polling threads.
 
 use crate::assign::{Core, Policy};
+use std::collections::BTreeMap;
 
 /// `Open_vSwitch.other_config`, as far as it concerns threads.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,6 +40,18 @@ impl PollConfig {
             cores.extend((0..4u32).filter(|b| bits & (1 << b) != 0).map(|b| 4 * i as u32 + b));
         }
         Some(cores)
+    }
+
+    /// The machine that `--dummy-numa` describes: a NUMA node for each core, separated by commas.
+    pub fn dummy_machine(nodes: &str) -> Option<Vec<Core>> {
+        let core = |(id, numa): (usize, &str)| Some(Core { id: id as u32, numa: numa.trim().parse().ok()? });
+        nodes.split(',').enumerate().map(core).collect()
+    }
+
+    /// `pmd-rxq-affinity`: pairs of queue and core as in `0:3,1:7`.
+    pub fn parse_affinity(text: &str) -> Option<BTreeMap<usize, u32>> {
+        let pairs = text.split([',', ' ']).filter(|p| !p.is_empty());
+        pairs.map(|p| p.split_once(':').and_then(|(q, c)| Some((q.parse().ok()?, c.parse().ok()?)))).collect()
     }
 
     /// The cores that polling threads run on.
@@ -99,6 +112,10 @@ mod tests {
         assert_eq!(PollConfig::parse_mask("f0"), Some(vec![4, 5, 6, 7]));
         assert_eq!(PollConfig::parse_mask("0xg"), None);
         assert_eq!(parse_list("0-2,5\n"), [0, 1, 2, 5]);
+        assert_eq!(PollConfig::parse_affinity("0:3, 1:7"), Some([(0, 3), (1, 7)].into()));
+        assert_eq!(PollConfig::parse_affinity("0"), None);
+        let machine = PollConfig::dummy_machine("0,1");
+        assert_eq!(machine, Some(vec![Core { id: 0, numa: 0 }, Core { id: 1, numa: 1 }]));
     }
 
     #[test]

@@ -18,12 +18,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Batches that a socket thread takes from one queue before it turns to the next.
 const TURNS_PER_EVENT: usize = 4;
 /// Descriptors that one call of epoll reports at most.
 const EVENTS: usize = 64;
+/// Reports without a packet in a row after which a queue's descriptor is left alone for a while: that of a
+/// device that is gone would keep the thread busy with nothing.
+const FUTILE_MAX: u32 = 64;
+/// For how long, in milliseconds.
+const REST_MS: u16 = 500;
 /// The epoll token of the wake-up descriptor.
 const WAKE: u64 = u64::MAX;
 
@@ -41,6 +46,8 @@ pub(crate) struct Rx {
     pub id: usize,
     pub queue: Box<dyn RxQueue>,
     pub stats: Arc<RxStats>,
+    /// Reports of its descriptor in a row that brought no packet.
+    pub futile: u32,
 }
 
 /// What the control plane tells a thread. Those with a sender are confirmed when they are in force.
@@ -189,33 +196,69 @@ impl Poller {
 
     fn run_waiting(mut self, epoll: &Epoll, wake: &EventFd) {
         let mut events = [EpollEvent::empty(); EVENTS];
+        let mut rest_until: Option<Instant> = None;
         while !self.is_stopping {
             self.reader.offline();
-            let ready = match epoll.wait(&mut events, EpollTimeout::NONE) {
+            let timeout = if rest_until.is_some() { EpollTimeout::from(REST_MS) } else { EpollTimeout::NONE };
+            let ready = match epoll.wait(&mut events, timeout) {
                 Ok(n) => n,
                 Err(Errno::EINTR) => 0,
                 Err(error) => {
                     tracing::error!("epoll_wait failed: {error}");
-                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    std::thread::sleep(Duration::from_millis(100));
                     0
                 }
             };
             let mut last = Instant::now();
             let _ = wake.read();
             self.read_mail(Some(epoll));
+            if rest_until.is_some_and(|until| last >= until) {
+                self.end_rest(epoll);
+                rest_until = None;
+            }
             let mut received = 0;
             for event in events.iter().take(ready).filter(|e| e.data() != WAKE) {
-                for _ in 0..TURNS_PER_EVENT {
-                    let n = self.poll(event.data() as usize);
-                    received += n;
-                    if n == 0 {
-                        break;
-                    }
+                let at = event.data() as usize;
+                let n = self.turns(at);
+                received += n;
+                if self.rest_if_futile(at, n, epoll) {
+                    rest_until.get_or_insert(last + Duration::from_millis(REST_MS.into()));
                 }
                 self.reader.quiesce();
             }
             self.account(&mut last, received);
             self.worker.cache.sweep();
+        }
+    }
+
+    /// Takes some batches from a queue. Returns the number of packets.
+    fn turns(&mut self, at: usize) -> usize {
+        let mut received = 0;
+        for _ in 0..TURNS_PER_EVENT {
+            let n = self.poll(at);
+            received += n;
+            if n == 0 {
+                break;
+            }
+        }
+        received
+    }
+
+    /// Stops to wait for a queue whose descriptor has reported too often in vain.
+    fn rest_if_futile(&mut self, at: usize, received: usize, epoll: &Epoll) -> bool {
+        let Some(Some(rx)) = self.rx.get_mut(at) else { return false };
+        rx.futile = if received == 0 { rx.futile + 1 } else { 0 };
+        if rx.futile < FUTILE_MAX {
+            return false;
+        }
+        rx.queue.wait_fd().is_some_and(|fd| epoll.delete(fd).is_ok())
+    }
+
+    fn end_rest(&mut self, epoll: &Epoll) {
+        for (at, rx) in self.rx.iter_mut().enumerate() {
+            let Some(rx) = rx.as_mut().filter(|rx| rx.futile >= FUTILE_MAX) else { continue };
+            rx.futile = 0;
+            wait_for(rx, at, epoll);
         }
     }
 
@@ -288,26 +331,30 @@ impl Poller {
             self.rx.len() - 1
         });
         if let Some(epoll) = epoll {
-            match rx.queue.wait_fd() {
-                Some(fd) => {
-                    let event = EpollEvent::new(EpollFlags::EPOLLIN, at as u64);
-                    if let Err(error) = epoll.add(fd, event) {
-                        tracing::error!("cannot wait for packets of port {}: {error}", rx.port);
-                    }
-                }
-                None => tracing::warn!("port {} has nothing to wait for packets on", rx.port),
-            }
+            wait_for(&rx, at, epoll);
         }
         self.rx[at] = Some(rx);
     }
 
     fn take_rx(&mut self, port: u32, id: usize, epoll: Option<&Epoll>) -> Option<Rx> {
         let wanted = |rx: &&mut Option<Rx>| rx.as_ref().is_some_and(|r| r.port == port && r.id == id);
-        let rx = self.rx.iter_mut().find(wanted)?.take()?;
+        let mut rx = self.rx.iter_mut().find(wanted)?.take()?;
+        rx.futile = 0;
         if let (Some(epoll), Some(fd)) = (epoll, rx.queue.wait_fd()) {
             let _ = epoll.delete(fd);
         }
         Some(rx)
+    }
+}
+
+fn wait_for(rx: &Rx, at: usize, epoll: &Epoll) {
+    match rx.queue.wait_fd() {
+        Some(fd) => {
+            if let Err(error) = epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, at as u64)) {
+                tracing::error!("cannot wait for packets of port {}: {error}", rx.port);
+            }
+        }
+        None => tracing::warn!("port {} has nothing to wait for packets on", rx.port),
     }
 }
 

@@ -75,7 +75,7 @@ impl Datapath {
         for (id, queue) in port.netdev.open_rx()?.into_iter().enumerate() {
             let stats: Arc<RxStats> = Arc::default();
             port.rx.push(RxPlace { id, stats: Arc::clone(&stats), usage: Usage::default(), thread: None });
-            opened.push(Rx { port: no.0, id, queue, stats });
+            opened.push(Rx { port: no.0, id, queue, stats, futile: 0 });
         }
         Ok(opened)
     }

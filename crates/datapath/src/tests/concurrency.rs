@@ -129,3 +129,17 @@ fn a_flood_of_new_flows_does_not_silence_another_port() {
     assert_eq!(flood.dropped + flood.upcalled, 8000);
     assert!(flood.dropped > 0 && dp.stats().lost == flood.dropped);
 }
+
+#[test]
+fn a_descriptor_that_lies_keeps_nobody_busy() {
+    let (a, b) = (Wire::new("a", false, 1, true), Wire::new("b", false, 1, true));
+    let _dp = datapath(&[&a, &b], &Switch::to_port(2));
+    a.is_stuck.store(true, Ordering::SeqCst);
+    a.lie(0);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let asked = a.asked_in_vain.load(Ordering::SeqCst);
+    assert!((10..1000).contains(&asked), "{asked}");
+    a.arrive(0, &udp(1, 60));
+    b.arrive(0, &udp(1, 60));
+    eventually("both packets", || b.count() == 2);
+}

@@ -11,7 +11,7 @@ use packet::{Batch, Packet};
 use parking_lot::Mutex;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The far end of a fake device.
@@ -23,6 +23,10 @@ pub struct Wire {
     pub sent_count: AtomicU64,
     /// Keeps no copy of what is sent, only the count.
     pub forget: bool,
+    /// Calls for packets that found none.
+    pub asked_in_vain: AtomicU64,
+    /// Leaves the descriptor readable when a queue is empty, like that of a device that is gone.
+    pub is_stuck: AtomicBool,
 }
 
 struct Queue {
@@ -43,7 +47,14 @@ impl Wire {
             sent: Mutex::default(),
             sent_count: AtomicU64::new(0),
             forget,
+            asked_in_vain: AtomicU64::new(0),
+            is_stuck: AtomicBool::new(false),
         })
+    }
+
+    /// The descriptor says that there is something where there is nothing.
+    pub fn lie(&self, queue: usize) {
+        self.queues[queue].wake.write(1).unwrap();
     }
 
     /// A frame arrives.
@@ -120,6 +131,10 @@ impl RxQueue for FakeRx {
     fn recv(&mut self, batch: &mut Batch) -> usize {
         let queue = &self.0.queues[self.1];
         let before = batch.len();
+        if self.0.is_stuck.load(Ordering::SeqCst) && queue.waiting.is_empty() {
+            self.0.asked_in_vain.fetch_add(1, Ordering::SeqCst);
+            return 0;
+        }
         while !batch.is_full() {
             let Some(packet) = queue.waiting.pop() else {
                 let _ = queue.wake.read();
