@@ -112,6 +112,8 @@ pub(crate) struct PortCounters {
     pub reinjected: Counter,
     /// Handed to the transmit queue of some port.
     pub output: Counter,
+    /// Segments that this port's packets were cut into, beyond one for each.
+    pub segments: Counter,
     /// Taken by this port's transmit queue, and refused by it; counted at the port that sends.
     pub sent: Counter,
     pub sent_bytes: Counter,
@@ -162,6 +164,8 @@ pub struct PortTotals {
     pub finished: u64,
     /// All causes but those of transmission.
     pub dropped: u64,
+    /// Sent segments beyond one for each packet that was cut.
+    pub segments: u64,
     pub sent: u64,
     pub sent_bytes: u64,
     /// The causes of transmission: [`DropCause::TxTooBig`] and what follows it.
@@ -177,6 +181,7 @@ impl PortTotals {
         self.output += c.output.get();
         self.upcalled += c.upcalled.get();
         self.finished += c.finished.get();
+        self.segments += c.segments.get();
         self.sent += c.sent.get();
         self.sent_bytes += c.sent_bytes.get();
         for cause in DropCause::ALL {

@@ -16,7 +16,7 @@ pub(crate) struct SharedMask {
 #[derive(Debug)]
 pub(crate) struct Megaflow {
     pub ufid: Ufid,
-    /// Masked.
+    /// Of the packet that it was made for; bits outside the mask do not matter.
     pub key: Arc<Flow>,
     pub mask: Arc<SharedMask>,
     pub actions: Arc<Actions>,

@@ -7,7 +7,7 @@ use crate::port::LocalPort;
 use crate::worker::Worker;
 use dpif::PortNo;
 use netdev::TxOffloads;
-use packet::{Batch, Checksum, GsoKind, Packet, checksum};
+use packet::{Batch, Checksum, GsoKind, Packet, checksum, gso};
 
 impl Worker {
     /// Puts packets, or copies of them if they are still needed, into the line of `port`.
@@ -113,10 +113,19 @@ fn is_finished(packet: &Packet, offloads: TxOffloads) -> bool {
 
 /// Does in software what the device does not.
 fn finish(mut packet: Packet, port: &LocalPort) -> Vec<Packet> {
-    let rest = TxOffloads { checksum: true, ..port.offloads };
-    if is_finished(&packet, rest) && checksum::fill_partial(&mut packet) {
-        return vec![packet];
+    let mut done = Vec::new();
+    let ok = if is_finished(&packet, TxOffloads { checksum: true, ..port.offloads }) {
+        let ok = checksum::fill_partial(&mut packet);
+        done.extend(ok.then_some(packet));
+        ok
+    } else {
+        gso::segment(packet, &mut |segment| done.push(segment)).is_ok()
+    };
+    let c = &port.counters;
+    c.segments.add(done.len().saturating_sub(1) as u64);
+    if !ok {
+        c.lose(DropCause::TxOffload, 1);
+        done.clear();
     }
-    port.counters.lose(DropCause::TxOffload, 1);
-    Vec::new()
+    done
 }

@@ -62,15 +62,13 @@ impl SavedFlow {
         };
         let (key, mask) = saved.key()?;
         // The text may match less (of frames without a tag only, say), never other packets.
-        let is_within = flow.mask.is_subset_of(&mask) && flow.mask.apply(&key) == *flow.key;
+        let is_within = flow.mask.is_subset_of(&mask) && flow.mask.matches(&key, &flow.key);
         (is_within && parse_actions(&saved.actions, None)? == *flow.actions).then_some(saved)
     }
 
-    /// The masked key and the mask.
     fn key(&self) -> Option<(Flow, Mask)> {
         let parsed = parse_key(&self.flow, None).ok()?;
-        let mask = crate::shared::exact_in_port(&parsed.mask);
-        Some((mask.apply(&parsed.key), mask))
+        Some((parsed.key, crate::shared::exact_in_port(&parsed.mask)))
     }
 }
 

@@ -202,3 +202,27 @@ fn ports_are_numbered_by_name_when_tests_want_it() {
     assert!(matches!(again, Err(crate::PortError::Exists)));
     assert_eq!(dp.ports().iter().map(|p| p.no.0).collect::<Vec<_>>(), [1, 2, 7, 100, 101]);
 }
+
+#[test]
+fn what_a_device_cannot_do_is_done_in_software() {
+    use packet::{Checksum, Gso, GsoKind, Offload};
+    let (a, b) = two_wires();
+    let dp = datapath(&[&a, &b], &Switch::to_port(2));
+    // A TCP packet of 1,200 bytes of payload for segments of 500, with the checksum left to the device.
+    let mut frame = udp(1, 54 + 1200);
+    frame[23] = 6;
+    frame[34..54].copy_from_slice(&[0, 1, 0, 2, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 0x18, 1, 0, 0, 0, 0, 0]);
+    let mut packet = packet::Packet::from_slice(&frame);
+    packet.offload = Offload {
+        checksum: Checksum::Partial { start: 34, offset: 16 },
+        gso: Some(Gso { kind: GsoKind::Tcp4, size: 500, ecn: false }),
+    };
+    dp.inject(PortNo(1), packet.clone());
+    assert_eq!(b.take().iter().map(Vec::len).collect::<Vec<_>>(), [554, 554, 254]);
+    let t = dp.port_totals(PortNo(2)).unwrap();
+    assert_eq!((t.sent, t.segments, t.refused), (3, 2, 0));
+    // A request that cannot be carried out.
+    packet.offload.gso = Some(Gso { kind: GsoKind::Tcp6, size: 500, ecn: false });
+    dp.inject(PortNo(1), packet);
+    assert_eq!((b.take().len(), dropped(&dp, DropCause::TxOffload)), (0, 1));
+}
