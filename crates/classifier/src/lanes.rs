@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 /// Stages of a lookup: metadata, link, network, transport.
 pub(crate) const STAGES: usize = 4;
 
-const STAGE_MASKS: [Mask; STAGES] = stage_masks();
+static STAGE_MASKS: [Mask; STAGES] = stage_masks();
 
 /// Which bits belong to which stage. The layout of [`Flow`] says most of it; a few fields share a word
 /// with others of another stage.
@@ -82,12 +82,16 @@ pub(crate) type Values = SmallVec<[u64; 16]>;
 
 impl Lanes {
     pub fn new(mask: &Mask) -> Self {
+        // Most words are zero; the others are few enough to look at once per stage.
+        let words: SmallVec<[(u8, u64); 16]> =
+            mask.words().iter().zip(0u8..).filter(|(m, _)| **m != 0).map(|(m, i)| (i, *m)).collect();
         let mut lanes = SmallVec::new();
         let mut ends = [0; STAGES];
         for (stage, end) in STAGE_MASKS.iter().zip(&mut ends) {
-            for (i, (m, s)) in mask.words().iter().zip(stage.words()).enumerate() {
-                if m & s != 0 {
-                    lanes.push(Lane { word: i as u8, mask: m & s });
+            for (word, m) in &words {
+                let mask = m & stage.words()[usize::from(*word)];
+                if mask != 0 {
+                    lanes.push(Lane { word: *word, mask });
                 }
             }
             *end = lanes.len() as u8;
