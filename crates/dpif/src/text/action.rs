@@ -204,7 +204,16 @@ fn put_userdata(out: &mut String, userdata: &Userdata, names: Option<PortNames<'
 }
 
 fn put_ct(out: &mut String, ct: &Ct) {
-    out.push_str("ct(");
+    out.push_str("ct");
+    let mut arguments = String::new();
+    put_ct_arguments(&mut arguments, ct);
+    chomp(&mut arguments);
+    if !arguments.is_empty() {
+        let _ = write!(out, "({arguments})");
+    }
+}
+
+fn put_ct_arguments(out: &mut String, ct: &Ct) {
     if ct.force {
         out.push_str("force_commit,");
     } else if ct.commit {
@@ -233,13 +242,6 @@ fn put_ct(out: &mut String, ct: &Ct) {
     }
     if let Some(nat) = &ct.nat {
         put_nat(out, nat);
-    }
-    chomp(out);
-    if out.ends_with('(') {
-        // Nothing to say.
-        out.pop();
-    } else {
-        out.push(')');
     }
 }
 

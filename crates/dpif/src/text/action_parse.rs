@@ -234,7 +234,10 @@ fn scan_nsh_field(s: &mut Scan<'_>, header: &mut NshHeader) -> Option<()> {
         key.path_hdr = key.path_hdr & !0xff | u32::from(s.u8()?);
     } else if key.mdtype == nsh::MD2 {
         s.need("md2=0x")?;
-        let mut md2 = s.hex_bytes()?;
+        let digits = s.run(|c| c.is_ascii_hexdigit());
+        // Printing takes a zero off the front.
+        let even = if digits.len().is_multiple_of(2) { digits.into() } else { format!("0{digits}") };
+        let mut md2 = Scan::new(&even).hex_bytes()?;
         md2.resize(md2.len().next_multiple_of(4), 0);
         if md2.len() > NSH_MD2_MAX {
             return None;
