@@ -6,6 +6,7 @@ pub mod context;
 mod elapsed;
 pub mod error;
 pub mod form;
+pub mod fuzz;
 pub mod header;
 #[cfg(test)]
 mod hex;

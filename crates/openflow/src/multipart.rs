@@ -167,7 +167,7 @@ impl MultipartAssembler {
         if request.form != part.form {
             return Err(OfError::OfpbrcBadStat);
         }
-        request.timeout_at_ms = now_ms + PART_TIMEOUT_MS;
+        request.timeout_at_ms = now_ms.saturating_add(PART_TIMEOUT_MS);
         request.len += part.bytes.len();
         self.pending_len += part.bytes.len();
         if request.len > REQUEST_LEN_MAX || self.pending_len > PENDING_LEN_MAX {

@@ -9,7 +9,7 @@ use crate::msg::{
     ct_flush, flow_monitor, flow_stats, group_stats, ipfix, meter, nx, port, port_stats, queue_config,
     queue_stats, table_desc, table_features, table_stats,
 };
-use crate::multipart::MultipartWriter;
+use crate::multipart::{MESSAGE_LEN_MAX, MultipartWriter};
 use crate::wire::PutBytes;
 use crate::{Protocol, Version};
 
@@ -45,14 +45,15 @@ fn multipart(
 
 impl Message {
     /// Encodes the message in the way that the target's protocol has, several messages if one does not
-    /// hold it. `None` if the protocol has no such message.
+    /// hold it. `None` if the protocol has no such message, or it is one that cannot be longer than 64 KiB
+    /// but would have to be.
     ///
     /// The types of the contents have functions for single messages, and more choice where a protocol has
     /// several ways.
     #[must_use]
     pub fn encode(&self, target: &Target<'_>, xid: u32) -> Option<Vec<Vec<u8>>> {
         match self.encode_single(target, xid) {
-            Encoded::Single(bytes) => Some(vec![bytes]),
+            Encoded::Single(bytes) => (bytes.len() <= MESSAGE_LEN_MAX).then(|| vec![bytes]),
             Encoded::None => None,
             Encoded::NotSingle => self.encode_reply(target, xid),
         }
@@ -65,7 +66,7 @@ impl Message {
         let f = |form| simple(form, target, xid, &[]);
         let of_two = |a, b| either(a, b, v).and_then(f);
         match self {
-            Self::Hello(m) => Some(Hello::encode(m.versions, xid)),
+            Self::Hello(m) => Some(Hello::encode(m.versions, xid)).filter(|bytes| !bytes.is_empty()),
             Self::Error(m) => m.as_ref().map(|m| m.encode(v, xid)),
             Self::EchoRequest(data) => simple(Form::OfptEchoRequest, target, xid, data),
             Self::EchoReply(data) => simple(Form::OfptEchoReply, target, xid, data),

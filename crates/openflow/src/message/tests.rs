@@ -1,3 +1,8 @@
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
 use super::*;
 use crate::hex::{bytes, text};
 use crate::{Form, Protocol, Target};
@@ -88,4 +93,67 @@ fn captured() {
         Form::NxtFlowMonitorResumed,
     ];
     assert!(extra.is_ok() || missing == unseen.iter().collect::<Vec<_>>(), "no sample of {missing:?}");
+}
+
+/// A change to a message that leaves most of it as it was.
+#[derive(Debug, Clone)]
+enum Change {
+    Set(u8),
+    Insert(Vec<u8>),
+    Remove(usize),
+    Cut(usize),
+}
+
+impl Change {
+    fn apply(&self, place: Index, message: &mut Vec<u8>) {
+        let at = place.index(message.len());
+        match self {
+            Self::Set(byte) => message[at] = *byte,
+            Self::Insert(bytes) => _ = message.splice(at..at, bytes.iter().copied()),
+            Self::Remove(n) => _ = message.drain(at..message.len().min(at + n)),
+            Self::Cut(n) => message.truncate(message.len().saturating_sub(*n).max(8)),
+        }
+        let len = u16::try_from(message.len()).unwrap();
+        message.resize(message.len().max(8), 0);
+        message[2..4].copy_from_slice(&len.max(8).to_be_bytes());
+    }
+}
+
+fn changes() -> impl Strategy<Value = Vec<(Index, Change)>> {
+    let byte = prop_oneof![0u8..9, any::<u8>(), Just(0x10), Just(0xff), Just(0xfe)];
+    let len = prop_oneof![Just(1usize), Just(4), Just(8), Just(16)];
+    let change = prop_oneof![
+        6 => byte.prop_map(Change::Set),
+        1 => len.clone().prop_flat_map(|n| prop::collection::vec(any::<u8>(), n)).prop_map(Change::Insert),
+        1 => len.clone().prop_map(Change::Remove),
+        1 => len.prop_map(Change::Cut),
+    ];
+    prop::collection::vec((any::<Index>(), change), 0..4)
+}
+
+static MESSAGES: LazyLock<Vec<Vec<u8>>> =
+    LazyLock::new(|| samples(SAMPLES).map(|(_, _, message)| message).collect());
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn changed_messages_hold_what_holds_for_any_bytes(sample in any::<Index>(), changes in changes()) {
+        let mut message = sample.get(&MESSAGES).clone();
+        for (place, change) in &changes {
+            change.apply(*place, &mut message);
+        }
+        crate::fuzz::fuzz(&message);
+    }
+
+    #[test]
+    fn random_bytes_hold_what_holds_for_any_bytes(
+        version in 1u8..8,
+        msg_type in 0u8..36,
+        mut message in prop::collection::vec(any::<u8>(), 8..200),
+    ) {
+        let len = message.len() as u8;
+        message[..4].copy_from_slice(&[version, msg_type, 0, len]);
+        crate::fuzz::fuzz(&message);
+    }
 }

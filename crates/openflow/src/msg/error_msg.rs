@@ -104,8 +104,50 @@ mod tests {
     use crate::hex::{bytes, text};
     use crate::identify;
 
-    /// From Debian's ovs-vswitchd 3.1.0: what it answers to the request in the error's data.
-    const SAMPLES: &[(OfError, Version, &str)] = &[];
+    /// What Debian's ovs-vswitchd 3.1.0 answers to the request in the error's data.
+    const SAMPLES: &[(OfError, Version, &str)] = &[
+        (OfError::OfpbrcBadType, Version::Of10, "0101001400000005000100010163000800000005"),
+        (OfError::OfpbrcBadType, Version::Of14, "0501001400000005000100010563000800000005"),
+        (OfError::OfpbrcBadLen, Version::Of13, "0401001c000000050001000604140010000000050000000000000000"),
+        (
+            OfError::OfprrfcBadRole,
+            Version::Of10,
+            "0101002800000005b0c2000000002320000102010104001400000005000023200000000a00000009",
+        ),
+        (
+            OfError::OfprrfcBadRole,
+            Version::Of13,
+            "0401002400000005000b0002041800180000000500000009000000000000000000000000",
+        ),
+        (
+            OfError::NxttmfcBadCommand,
+            Version::Of11,
+            "0201002c00000005b0c20000000023200001020f02040018000000050000232000000018004d0000 \
+             00000000",
+        ),
+        (
+            OfError::NxttmfcBadCommand,
+            Version::Of13,
+            "0401002800000005ffff00100000232004040018000000050000232000000018004d000000000000",
+        ),
+        (
+            OfError::OfpbfcBadId,
+            Version::Of13,
+            "0401002800000005ffff08fe4f4e460004040018000000054f4e4600000008fc0000000700040001",
+        ),
+        (OfError::OfpbfcBadId, Version::Of14, "0501001c000000050011000205210010000000050000000700040001"),
+        (
+            OfError::NxbrcUnencodableError,
+            Version::Of11,
+            "020100240000395bb0c200000000232000010209021100100000395bfe00000001000002",
+        ),
+        (
+            OfError::OfpbmcBadType,
+            Version::Of12,
+            "030100440000000500040000030e0038000000050000000000000000000000000000000000000000 \
+             00000000000000000000000000000000000000000009000400000000",
+        ),
+    ];
 
     #[test]
     fn samples() {

@@ -3,7 +3,7 @@
 
 use crate::form::{Form, Incoming, finish};
 use crate::msg::queue_stats::QUEUE_ALL;
-use crate::multipart::MultipartWriter;
+use crate::multipart::{MESSAGE_LEN_MAX, MultipartWriter};
 use crate::property::{self, Property, PropertyType};
 use crate::wire::{PutBytes, Reader, len16};
 use crate::{OfError, PortNo, Version};
@@ -117,7 +117,7 @@ pub fn decode_reply(msg: &Incoming<'_>) -> Result<Vec<QueueConfig>, OfError> {
 }
 
 /// Encodes the reply to a request for the queues of `port`: several messages only in OpenFlow 1.4 and
-/// later. `port` is the one of the request.
+/// later, before that as many of the queues as fit in one. `port` is the one of the request.
 #[must_use]
 pub fn encode_reply(port: PortNo, queues: &[QueueConfig], version: Version, xid: u32) -> Vec<Vec<u8>> {
     if version >= Version::Of14 {
@@ -142,7 +142,14 @@ pub fn encode_reply(port: PortNo, queues: &[QueueConfig], version: Version, xid:
             out.put_zeros(4);
         }
     });
-    queues.iter().for_each(|q| q.put_of10(&mut out, version));
+    for queue in queues {
+        let start = out.len();
+        queue.put_of10(&mut out, version);
+        if out.len() > MESSAGE_LEN_MAX {
+            out.truncate(start);
+            break;
+        }
+    }
     finish(&mut out, 0);
     vec![out]
 }

@@ -4,6 +4,7 @@ use crate::context::{Context, Target};
 use crate::form::{Form, Incoming, MsgType, identify};
 use crate::msg::group_mod::GroupMod;
 use crate::msg::meter::MeterMod;
+use crate::multipart::MESSAGE_LEN_MAX;
 use crate::wire::PutBytes;
 use crate::{Header, OfError, Version};
 
@@ -49,7 +50,8 @@ impl RequestForward {
         Ok(Self { request_xid: inner.xid, request })
     }
 
-    /// Encodes a forwarded request; `None` if the version does not have it. An asynchronous message: `xid`
+    /// Encodes a forwarded request; `None` if the version does not have it, or it is too long
+    /// for a message around it. An asynchronous message: `xid`
     /// is 0 in Open vSwitch's.
     #[must_use]
     pub fn encode(&self, target: &Target<'_>, xid: u32) -> Option<Vec<u8>> {
@@ -65,6 +67,6 @@ impl RequestForward {
         };
         let mut out = Vec::with_capacity(16 + inner.len());
         form.put(version, xid, &mut out, |out| out.put_bytes(&inner));
-        Some(out)
+        Some(out).filter(|out| out.len() <= MESSAGE_LEN_MAX)
     }
 }

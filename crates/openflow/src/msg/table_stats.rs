@@ -139,8 +139,9 @@ fn take_of11(r: &mut Reader<'_>, features: &mut TableFeatures) -> Result<(), OfE
     let version = Version::Of11;
     r.skip(7)?;
     features.name = r.c_string(NAME_LEN)?.to_vec();
-    features.wildcard = fields_from_bits(r.u32()?, OF11_FIELDS);
-    features.matched = fields_from_bits(r.u32()?, OF11_FIELDS).union(features.wildcard);
+    let wild_or_unmatchable = fields_from_bits(r.u32()?, OF11_FIELDS);
+    features.matched = fields_from_bits(r.u32()?, OF11_FIELDS);
+    features.wildcard = wild_or_unmatchable.intersection(features.matched);
     features.nonmiss.instructions = InstructionTypes::from_wire(r.u32()?, version);
     features.nonmiss.write.actions = ActionTypes::from_wire(r.u32()?, version);
     features.nonmiss.apply.actions = ActionTypes::from_wire(r.u32()?, version);

@@ -12,6 +12,7 @@ use flow::{Match, oxm};
 use crate::context::{Context, Target, take_nxm_match};
 use crate::form::{Form, Incoming};
 use crate::msg::nx::PacketInFormat;
+use crate::multipart::MESSAGE_LEN_MAX;
 use crate::property::{self, Property, PropertyType, put_property};
 use crate::wire::{PutBytes, Reader, len16};
 use crate::{OfError, PortNo, Version};
@@ -32,6 +33,9 @@ pub const fn reason_in(reason: u8, version: Version) -> u8 {
 pub const COOKIE_UNKNOWN: u64 = u64::MAX;
 /// No packet is buffered: all there is in Open vSwitch.
 pub const NO_BUFFER: u32 = u32::MAX;
+
+/// So much of a packet is kept at least, where not all of a message fits.
+const PACKET_LEN_MIN: usize = 64;
 
 /// Properties of `NXT_PACKET_IN2` and `NXT_RESUME`.
 mod prop {
@@ -197,8 +201,54 @@ impl PacketIn {
     }
 
     /// Encodes a packet-in in `format`. An asynchronous message: `xid` is 0 in Open vSwitch's.
+    ///
+    /// What does not fit in a message is left out: the end of the packet first, then the continuation and
+    /// the userdata.
     #[must_use]
     pub fn encode(&self, format: PacketInFormat, target: &Target<'_>, xid: u32) -> Vec<u8> {
+        self.encode_fitting(|this| this.encode_whole(format, target, xid))
+    }
+
+    /// Encodes a resume; what does not fit is left out as in a packet-in.
+    #[must_use]
+    pub fn encode_resume(&self, target: &Target<'_>, xid: u32) -> Vec<u8> {
+        self.encode_fitting(|this| {
+            let mut out = this.buffer();
+            Form::NxtResume
+                .put(target.version(), xid, &mut out, |out| this.put_properties(out, target, false));
+            out
+        })
+    }
+
+    fn encode_fitting(&self, encode: impl Fn(&Self) -> Vec<u8>) -> Vec<u8> {
+        let mut encoded = encode(self);
+        if encoded.len() <= MESSAGE_LEN_MAX {
+            return encoded;
+        }
+        let mut shorter = self.clone();
+        for step in 0..3 {
+            match step {
+                0 => (),
+                1 => shorter.continuation.clear(),
+                _ => shorter.userdata.clear(),
+            }
+            // The length of the whole packet may have to be said now.
+            let excess = encode(&shorter).len().saturating_sub(MESSAGE_LEN_MAX) + 16;
+            let keep = shorter.packet.len().saturating_sub(excess).max(PACKET_LEN_MIN);
+            shorter.packet.truncate(keep);
+            encoded = encode(&shorter);
+            if encoded.len() <= MESSAGE_LEN_MAX {
+                break;
+            }
+        }
+        encoded
+    }
+
+    fn buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(128 + self.packet.len() + self.continuation.len() + self.userdata.len())
+    }
+
+    fn encode_whole(&self, format: PacketInFormat, target: &Target<'_>, xid: u32) -> Vec<u8> {
         let version = target.version();
         let form = match (format, version) {
             (PacketInFormat::Nxt, _) => Form::NxtPacketIn,
@@ -208,7 +258,7 @@ impl PacketIn {
             (PacketInFormat::Standard, Version::Of12) => Form::Ofpt12PacketIn,
             (PacketInFormat::Standard, _) => Form::Ofpt13PacketIn,
         };
-        let mut out = Vec::with_capacity(128 + self.packet.len() + self.continuation.len());
+        let mut out = self.buffer();
         form.put(version, xid, &mut out, |out| match form {
             Form::Ofpt10PacketIn => self.put_of10(out),
             Form::Ofpt11PacketIn => self.put_of11(out),
@@ -216,14 +266,6 @@ impl PacketIn {
             Form::NxtPacketIn2 => self.put_properties(out, target, true),
             _ => self.put_of12(out, form, target),
         });
-        out
-    }
-
-    /// Encodes a resume.
-    #[must_use]
-    pub fn encode_resume(&self, target: &Target<'_>, xid: u32) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128 + self.packet.len() + self.continuation.len());
-        Form::NxtResume.put(target.version(), xid, &mut out, |out| self.put_properties(out, target, false));
         out
     }
 
@@ -302,3 +344,6 @@ impl PacketIn {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
