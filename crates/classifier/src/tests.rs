@@ -108,7 +108,7 @@ fn check_lookup(fast: &Classifier<usize>, slow: &Linear<usize>, flow: &Flow, noi
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1500))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn lookup_is_the_lists_and_depends_only_on_its_wildcards(
