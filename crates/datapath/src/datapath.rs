@@ -232,15 +232,17 @@ impl Datapath {
         self.port_add(netdev, Some(new)).map(|_| ())
     }
 
-    /// All losses so far, by port and cause.
+    /// All losses so far, by port and cause; those of packets that the switch made at [`PortNo::NONE`].
     pub fn drops(&self) -> Vec<PortDrops> {
+        let nowhere = Arc::clone(&self.shared.control.lock().worker.nowhere);
         let state = self.state.lock();
+        let ports = state.ports.iter().map(|(no, p)| (*no, p.counters.values().collect::<Vec<_>>()));
         let mut all = Vec::new();
-        for (no, port) in &state.ports {
+        for (port, counters) in ports.chain([(PortNo::NONE, vec![&nowhere])]) {
             for cause in DropCause::ALL {
-                let packets: u64 = port.counters.values().map(|c| c.dropped(*cause)).sum();
+                let packets: u64 = counters.iter().map(|c| c.dropped(*cause)).sum();
                 if packets > 0 {
-                    all.push(PortDrops { port: *no, cause: *cause, cookie: None, packets });
+                    all.push(PortDrops { port, cause: *cause, cookie: None, packets });
                 }
             }
         }

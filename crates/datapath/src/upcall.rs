@@ -5,13 +5,13 @@
 //! leave a third, and so on. Handlers serve the ports in turn.
 
 use crate::item::{Item, PacketMeta};
-use crossbeam_queue::{ArrayQueue, SegQueue};
+use crossbeam_queue::SegQueue;
 use dpif::Userdata;
 use flow::Flow;
 use parking_lot::RwLock;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::thread::Thread;
 
 /// Packets that wait for handlers, over all ports.
@@ -48,7 +48,8 @@ impl Pending {
 
 /// The queue of one port. Filled by any thread, emptied by handlers.
 pub(crate) struct PortQueue {
-    waiting: ArrayQueue<Box<Pending>>,
+    /// Takes memory only while packets wait.
+    waiting: SegQueue<Box<Pending>>,
     /// Whether the port is in the handlers' list of ports with work.
     is_listed: AtomicBool,
 }
@@ -73,26 +74,25 @@ impl UpcallQueues {
     }
 
     pub fn port(&self) -> Arc<PortQueue> {
-        let waiting = ArrayQueue::new(UPCALLS_PER_PORT_MAX);
-        Arc::new(PortQueue { waiting, is_listed: AtomicBool::new(false) })
+        Arc::new(PortQueue { waiting: SegQueue::new(), is_listed: AtomicBool::new(false) })
     }
 
-    /// Puts a packet in line, or returns it if the port has had its share. Never waits.
+    /// Puts a packet in line, or returns it if the port has had its share. Never waits. Threads that push at
+    /// the same moment may exceed a limit by one packet each.
     pub fn push(&self, port: &Arc<PortQueue>, pending: Box<Pending>) -> Result<(), Box<Pending>> {
         let free = UPCALLS_MAX.saturating_sub(self.total.load(Ordering::Relaxed));
-        if port.waiting.len() >= free {
+        if port.waiting.len() >= free.min(UPCALLS_PER_PORT_MAX) {
             return Err(pending);
         }
         self.total.fetch_add(1, Ordering::Relaxed);
-        if let Err(pending) = port.waiting.push(pending) {
-            self.total.fetch_sub(1, Ordering::Relaxed);
-            return Err(pending);
-        }
+        port.waiting.push(pending);
         self.list(port);
         Ok(())
     }
 
     fn list(&self, port: &Arc<PortQueue>) {
+        // Either `pop` sees the packet after it took the port off the list, or we see that it did.
+        fence(Ordering::SeqCst);
         if !port.is_listed.swap(true, Ordering::AcqRel) {
             self.ready.push(Arc::clone(port));
             self.wake_one();
@@ -102,6 +102,8 @@ impl UpcallQueues {
     /// Wakes a handler that sleeps. If the list of handlers is just being changed, whoever changes it looks
     /// for work afterwards.
     fn wake_one(&self) {
+        // Either a handler sees the work before it sleeps, or we see it asleep.
+        fence(Ordering::SeqCst);
         let Some(handlers) = self.handlers.try_read() else { return };
         for h in handlers.iter() {
             if h.is_asleep.swap(false, Ordering::AcqRel) {
@@ -117,6 +119,7 @@ impl UpcallQueues {
         let taken: Line = std::iter::from_fn(|| port.waiting.pop()).take(QUANTUM).collect();
         self.total.fetch_sub(taken.len(), Ordering::Relaxed);
         port.is_listed.store(false, Ordering::Release);
+        fence(Ordering::SeqCst);
         if !port.waiting.is_empty() {
             self.list(&port);
         }
@@ -143,6 +146,7 @@ impl UpcallQueues {
     /// Sleeps until there is work, or `stop` is set and the thread woken.
     pub fn sleep(&self, handler: &Sleeper, stop: &AtomicBool) {
         handler.is_asleep.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
         if self.ready.is_empty() && !stop.load(Ordering::SeqCst) {
             std::thread::park_timeout(std::time::Duration::from_millis(500));
         }

@@ -88,8 +88,8 @@ pub(crate) struct Worker {
     seed: Seed,
     /// Room for the keys of one batch per recirculation under way.
     spare_keys: Vec<Keys>,
-    /// Counts for ports that went away under a packet.
-    nowhere: Arc<PortCounters>,
+    /// Counts for packets that came in by no port, or by one that is gone.
+    pub(crate) nowhere: Arc<PortCounters>,
 }
 
 /// Packets of one batch that hit one megaflow.

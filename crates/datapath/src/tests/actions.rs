@@ -189,6 +189,11 @@ fn execute_runs_actions_with_the_metadata_of_its_key() {
     let asked = switch.asked.lock();
     assert_eq!((asked[0].in_port, asked[0].pkt_mark, asked[0].recirc_id), (1, 9, 4));
     assert_eq!(b.take().len(), 1);
+    let key = flow::Flow { in_port: PortNo::NONE.0, ..flow::Flow::ZERO };
+    dp.execute(packet::Packet::from_slice(&udp(1, 60)), &key, &[Action::Output(PortNo(9))]);
+    let lost =
+        crate::PortDrops { port: PortNo::NONE, cause: DropCause::InvalidPort, cookie: None, packets: 1 };
+    assert_eq!(dp.drops(), [lost]);
 }
 
 #[test]
