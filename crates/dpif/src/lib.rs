@@ -9,6 +9,8 @@ pub mod action;
 pub mod api;
 pub mod attr;
 pub mod commit;
+#[cfg(test)]
+mod edit_stock_tests;
 pub mod fake;
 #[cfg(test)]
 #[path = "../../packet/tests/common/frames.rs"]

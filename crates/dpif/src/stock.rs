@@ -72,6 +72,16 @@ impl Stock {
         }
     }
 
+    /// Has everything that leaves by `port` written to a capture file.
+    pub fn capture(&self, port: &str) -> PathBuf {
+        let file = self.path(&format!("{port}.pcap"));
+        let mut vsctl = self.tool("ovs-vsctl");
+        vsctl.arg(format!("--db=unix:{}", self.path("db.sock").display()));
+        vsctl.args(["set", "int", port, &format!("options:tx_pcap={}", file.display())]);
+        assert!(vsctl.status().unwrap().success());
+        file
+    }
+
     /// Asks the daemon as `ovs-appctl` does: what it prints, or its error.
     pub fn appctl(&self, command: &str, args: &[&str]) -> Result<String, String> {
         let mut s = UnixStream::connect(self.path("ctl")).unwrap();

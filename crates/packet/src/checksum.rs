@@ -9,24 +9,20 @@ use flow::U128;
 
 /// Ones' complement sum of `bytes`; an odd last byte counts as the high half of a word.
 pub fn sum(bytes: &[u8]) -> u32 {
-    // Ones' complement addition does not depend on byte order (RFC 1071, 2.B), so add machine words and
-    // swap once at the end.
-    let (mut total, mut carry) = (0u64, 0u64);
-    let mut chunks = bytes.chunks_exact(8);
-    for c in &mut chunks {
-        let Some(c) = c.first_chunk::<8>() else { break };
-        let (t, overflow) = total.overflowing_add(u64::from_ne_bytes(*c));
-        total = t;
-        carry += u64::from(overflow);
+    // Ones' complement addition does not depend on byte order (RFC 1071, 2.B), so add words as they lie in
+    // memory and swap once at the end. 64 bits hold the carries of any slice; no carry between the steps
+    // lets the compiler use vector instructions.
+    let mut total = 0u64;
+    let mut words = bytes.chunks_exact(4);
+    for w in &mut words {
+        total += u64::from(u32::from_ne_bytes([w[0], w[1], w[2], w[3]]));
     }
-    let mut tail = [0; 8];
-    for (t, b) in tail.iter_mut().zip(chunks.remainder()) {
+    let mut tail = [0; 4];
+    for (t, b) in tail.iter_mut().zip(words.remainder()) {
         *t = *b;
     }
-    let (t, overflow) = total.overflowing_add(u64::from_ne_bytes(tail));
-    carry += u64::from(overflow);
-    let folded = fold64(t).wrapping_add(carry);
-    u32::from(u16::from_be(fold64(folded) as u16))
+    total += u64::from(u32::from_ne_bytes(tail));
+    u32::from(u16::from_be(fold64(total) as u16))
 }
 
 /// Folds the carries of `s` in until 16 bits are left.

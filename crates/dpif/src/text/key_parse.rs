@@ -53,7 +53,7 @@ pub fn parse_key(text: &str, ports: Option<PortNumbers<'_>>) -> Result<ParsedKey
     Ok(ParsedKey { key, mask: Mask(mask), ufid, fitness, mask_fitness })
 }
 
-/// Reads a key, as `netdev-dummy/receive` takes it: masks in it are an error.
+/// Reads a key for a packet, as `netdev-dummy/receive` and `ofproto/trace` take it. Masks are read over.
 pub fn parse_exact_key(text: &str, ports: Option<PortNumbers<'_>>) -> Result<(Flow, Fitness), KeyError> {
     let (_, list) = scan_list(text, ports)?;
     Builder::new(Side::Key, None).build(&list)

@@ -98,7 +98,7 @@ fn bytes(a: U128) -> [u8; 16] {
 pub(crate) struct Chain {
     pub proto: u8,
     /// A routing header has the final destination.
-    segments_left: bool,
+    pub segments_left: bool,
     /// It is the first of several fragments.
     pub is_fragment: bool,
 }
