@@ -10,6 +10,8 @@ pub mod api;
 pub mod attr;
 pub mod commit;
 #[cfg(test)]
+mod compose_stock_tests;
+#[cfg(test)]
 mod edit_stock_tests;
 pub mod fake;
 #[cfg(test)]

@@ -82,6 +82,18 @@ impl Stock {
         file
     }
 
+    /// What `look` sees once `is_done` says so, or when patience is at an end.
+    pub fn until<T>(&self, look: impl Fn() -> T, is_done: impl Fn(&T) -> bool) -> T {
+        let start = Instant::now();
+        loop {
+            let seen = look();
+            if is_done(&seen) || start.elapsed() > PATIENCE {
+                return seen;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Asks the daemon as `ovs-appctl` does: what it prints, or its error.
     pub fn appctl(&self, command: &str, args: &[&str]) -> Result<String, String> {
         let mut s = UnixStream::connect(self.path("ctl")).unwrap();
