@@ -114,11 +114,6 @@ impl MacTable {
         self.entries.get(&(vlan, mac))
     }
 
-    /// Whether [`MacTable::learn`] would change where `mac` is believed to be.
-    pub fn would_change(&self, mac: EthAddr, vlan: u16, bundle: BundleId) -> bool {
-        self.entries.get(&(vlan, mac)).is_none_or(|e| e.bundle != bundle && e.expires_ms.is_some())
-    }
-
     /// Notes that `mac` was seen as a source in `vlan` on `bundle`. `grat_arp` marks a gratuitous ARP that
     /// came in on a bond: reflections of it are to be ignored for a while.
     pub fn learn(

@@ -1,7 +1,6 @@
 //! Rules, actions and their parts as text.
 
-use crate::flow_mod::Change;
-use crate::rule::{Rule, RuleFlags};
+use crate::rule::Rule;
 use crate::switch::Switch;
 use flow::text::{NoNames, PortNames, format_match};
 use flow::{Match, Subfield, Value};
@@ -50,24 +49,6 @@ pub fn subfield_is(sf: &Subfield, value: &Value) -> String {
     } else {
         format!("{sf} is now {:#x}", value.to_u128())
     }
-}
-
-/// The flow that a `learn` action makes, for `ofproto/trace`.
-pub fn learned(change: &Change) -> String {
-    let m = format_match(&change.matching, None, &NoNames, None);
-    let mut s = format!("table={} {m} priority={}", change.filter.table, change.priority);
-    let optional = [("idle", change.idle_timeout_s), ("hard", change.hard_timeout_s)];
-    if change.new_cookie != 0 {
-        let _ = write!(s, " cookie={:#x}", change.new_cookie);
-    }
-    for (name, value) in optional.into_iter().filter(|(_, v)| *v != 0) {
-        let _ = write!(s, " {name}={value}");
-    }
-    if change.flags.contains(RuleFlags::SEND_FLOW_REM) {
-        s.push_str(" send_flow_rem");
-    }
-    let _ = write!(s, " actions={}", actions(&change.actions));
-    s
 }
 
 /// A rule as `bridge/dump-flows` prints it, with its statistics. Times in milliseconds.

@@ -92,10 +92,13 @@ impl Fabric {
 
     /// The mask to install: what was looked at, or everything if megaflows are switched off.
     pub(crate) fn install_mask(&self, mask: Mask, key: &flow::Flow) -> Mask {
-        if self.knobs.megaflows.load(Relaxed) { mask } else { xlate::exact_mask(key) }
+        xlate::for_datapath(if self.knobs.megaflows.load(Relaxed) { mask } else { xlate::exact_mask(key) })
     }
 
     fn packet_in(&self, note: &ControllerUserdata, packet: &Packet, key: &flow::Flow) {
+        if note.dont_send {
+            return;
+        }
         let Some(node) = self.recirc.get(note.recirc_id) else {
             coverage::counter::drop_action_no_recirculation_context.add(1);
             return;

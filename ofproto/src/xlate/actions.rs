@@ -33,7 +33,10 @@ impl Ctx<'_> {
         if self.action_set.is_empty() {
             return;
         }
-        let list = action::set::execution_order(&self.action_set);
+        let list = action::set::execution_order(&std::mem::take(&mut self.action_set));
+        if list.is_empty() {
+            return;
+        }
         self.in_action_set = true;
         self.report(NodeKind::Table, || "--. Executing action set:".to_owned());
         self.below(|cx| cx.list(&list));
@@ -75,7 +78,7 @@ impl Ctx<'_> {
             Action::DecTtl(a) => self.dec_ttl(a),
             Action::SetTunnel(a) => self.flow.tunnel.id = a.tun_id,
             Action::SetQueue(a) => self.set_queue(a.queue_id),
-            Action::PopQueue(_) => self.flow.skb_priority = self.original_priority,
+            Action::PopQueue(_) => self.flow.skb_priority = self.original.skb_priority,
             Action::Resubmit(a) => self.resubmit(a),
             Action::Learn(a) => self.learn(a),
             Action::FinTimeout(a) => self.fin_timeout(a.idle_timeout, a.hard_timeout),
@@ -260,7 +263,10 @@ impl Ctx<'_> {
 
     fn learn(&mut self, a: &action::Learn) {
         let flow = crate::learn::instantiate(a, &self.flow, &mut self.wc, &self.switch.tlv);
-        self.report(NodeKind::Detail, || text::learned(&flow.change));
+        if self.trace.is_some() {
+            self.warn("suppressing side effects, so learn action ignored");
+            return;
+        }
         if let Some(dst) = &a.result_dst {
             let learned = flow.is_admitted(self.switch);
             dst.unwildcard(&mut self.wc, &self.switch.tlv);

@@ -57,12 +57,14 @@ pub(super) struct Ctx<'a> {
     /// An `exit` action ended the pipeline of this switch.
     pub exit: bool,
     pub was_mpls: bool,
+    /// The next rule is the first one of the translation.
+    is_first_rule: bool,
     pub conntracked: bool,
     pub mirrors: u32,
     /// Bytes that the next output may send (`output(max_len=...)`).
     pub trunc: Option<u32>,
-    /// `skb_priority` of the packet as it came: what `pop_queue` restores.
-    pub original_priority: u32,
+    /// The packet as it came.
+    pub original: Flow,
 }
 
 impl<'a> Ctx<'a> {
@@ -93,10 +95,11 @@ impl<'a> Ctx<'a> {
             resubmits: 0,
             exit: false,
             was_mpls: false,
+            is_first_rule: false,
             conntracked: false,
             mirrors: 0,
             trunc: None,
-            original_priority: input.flow.skb_priority,
+            original: input.flow.clone(),
         }
     }
 
@@ -133,11 +136,16 @@ impl<'a> Ctx<'a> {
         }
         let name = self.switch.name.clone();
         self.report(NodeKind::Bridge, || format!("bridge(\"{name}\")"));
-        self.below(|cx| match actions {
-            Some(list) => cx.list(list),
-            None => cx.enter_pipeline(),
+        self.below(|cx| {
+            match actions {
+                Some(list) => cx.list(list),
+                None => {
+                    cx.is_first_rule = cx.depth == 0;
+                    cx.enter_pipeline();
+                }
+            }
+            cx.finish_pipeline();
         });
-        self.finish_pipeline();
     }
 
     /// Looks up table 0, if the input port lets packets in.
@@ -155,6 +163,7 @@ impl<'a> Ctx<'a> {
     /// Executes the action set when the pipeline of a switch has ended.
     fn finish_pipeline(&mut self) {
         if self.error == DropReason::Ok {
+            self.exit = false;
             self.run_action_set();
         }
     }
@@ -175,12 +184,13 @@ impl<'a> Ctx<'a> {
         self.below(|cx| {
             if f.actions.is_empty() {
                 let port = in_port(&cx.flow);
+                cx.is_first_rule = true;
                 cx.table_action(port, f.table, true);
             } else {
                 cx.list(&f.actions);
             }
+            cx.finish_pipeline();
         });
-        self.finish_pipeline();
     }
 
     /// Runs `f` one level below the last line of the trace.
@@ -270,7 +280,12 @@ impl<'a> Ctx<'a> {
             if rule.actions.is_empty() {
                 cx.report(NodeKind::Action, || "drop".to_owned());
             }
+            let is_first = std::mem::take(&mut cx.is_first_rule);
             cx.list(&rule.actions);
+            // As in the stock daemon, whose trace shows the action set with the first table.
+            if is_first {
+                cx.finish_pipeline();
+            }
         });
     }
 
@@ -341,7 +356,7 @@ impl<'a> Ctx<'a> {
 
     /// The translation's result.
     pub fn finish(mut self, generation: u64) -> Translation {
-        wildcards::finish(&mut self.wc, &self.flow);
+        wildcards::finish(&mut self.wc, &self.original);
         if self.error != DropReason::Ok {
             self.actions.clear();
             self.effects.retain(|e| matches!(e, Effect::Rule(_) | Effect::Table { .. }));

@@ -34,7 +34,7 @@ use openflow::action::Action as OfAction;
 use packet::Packet;
 use std::sync::Arc;
 use trace::Trace;
-pub use wildcards::exact_mask;
+pub use wildcards::{exact_mask, for_datapath};
 
 /// A packet to translate, as the datapath describes it.
 pub struct Input<'a> {

@@ -78,12 +78,7 @@ impl Ctx<'_> {
         if !macs.may_learn(mac, vlan) {
             return;
         }
-        let news = macs.would_change(mac, vlan, bundle.id);
         drop(macs);
-        if news {
-            let name = &bundle.settings.name;
-            self.detail(&format!("learned that {mac} is on port {name} in VLAN {vlan}"));
-        }
         self.effects.push(Effect::Mac {
             switch: self.switch.id,
             mac,

@@ -134,7 +134,8 @@ impl Ctx<'_> {
         let Some(recirc_id) = self.intern(frozen) else { return };
         let note = ControllerUserdata {
             reason: why,
-            dont_send: false,
+            // A trace without a packet of its own has nothing to send.
+            dont_send: self.trace.is_some(),
             continuation: to.pause,
             recirc_id,
             rule_cookie: self.rule_cookie,

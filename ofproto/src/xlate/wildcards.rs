@@ -1,6 +1,6 @@
 //! The mask of a megaflow: what is always looked at, and what the datapath does not know.
 
-use flow::{Flow, Mask, PT_ETH, VLAN_CFI, word};
+use flow::{Flow, Mask, PT_ETH, VLAN_CFI, Vlan, word};
 
 /// Bits that every translation looks at.
 pub fn initial(flow: &Flow) -> Mask {
@@ -25,7 +25,8 @@ pub fn initial(flow: &Flow) -> Mask {
     wc
 }
 
-/// Turns the bits that a translation looked at into a mask that the datapath can have.
+/// Turns the bits that a translation looked at into a mask that the datapath can have for a packet that
+/// came as `flow`.
 pub fn finish(wc: &mut Mask, flow: &Flow) {
     // Registers and metadata are zero or come from the frozen state; either way the rest of the key
     // settles them.
@@ -33,16 +34,27 @@ pub fn finish(wc: &mut Mask, flow: &Flow) {
         *w = 0;
     }
     // ICMP type and code are eight bits.
-    if flow.nw_proto == 1 && flow.dl_type == 0x0800 || flow.nw_proto == 58 && flow.dl_type == 0x86dd {
+    if flow.is_icmpv4() || flow.is_icmpv6() {
         wc.tp_src &= 0xff;
         wc.tp_dst &= 0xff;
     }
-    // Whoever looked at a part of a tag also looked whether there is one.
-    for v in &mut wc.0.vlans {
+    // Whoever looked at a part of a tag also looked whether there is one. That there is none need not be
+    // said: a megaflow that says nothing of tags is for packets without.
+    for (v, has) in wc.0.vlans.iter_mut().zip(&flow.vlans) {
         if v.tci != 0 {
             v.tci |= VLAN_CFI;
         }
+        if !super::vlan::is_vlan_type(has.tpid) {
+            *v = Vlan::default();
+        }
         v.tpid = if v.tci != 0 { u16::MAX } else { 0 };
+    }
+    if !flow.is_mpls() {
+        wc.mpls_lse = [0; flow::MPLS_LABELS_MAX];
+    }
+    // A later fragment has no ports, whatever a table's masks say.
+    if flow.nw_frag & flow::NW_FRAG_LATER != 0 {
+        (wc.tp_src, wc.tp_dst) = (0, 0);
     }
     if !flow.is_ip() {
         wc.nw_frag = 0;
@@ -55,4 +67,12 @@ pub fn exact_mask(key: &Flow) -> Mask {
     mask.recirc_id = u32::MAX;
     finish(&mut mask, key);
     mask
+}
+
+/// The mask that the datapath gets: without a word on tags it means "no tag".
+pub fn for_datapath(mut wc: Mask) -> Mask {
+    if wc.vlans[0].tci == 0 {
+        wc.0.vlans[0] = Vlan { tpid: 0, tci: u16::MAX };
+    }
+    wc
 }
