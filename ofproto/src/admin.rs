@@ -142,6 +142,7 @@ impl State {
             created_ms: now_ms,
             virtual_stats: Arc::new(VirtualStats::default()),
         };
+        switch.names.ports.insert(port.name.clone(), no);
         switch.ports.insert(no, port);
         Ok(no)
     }
@@ -150,6 +151,7 @@ impl State {
     pub fn remove_port(&mut self, id: SwitchId, no: OfPort, now_ms: u64) -> Result<Port, AdminError> {
         let switch = self.switches.get_mut(&id).ok_or(AdminError::NoSwitch)?;
         let port = switch.ports.remove(&no).ok_or(AdminError::NoPort)?;
+        switch.names.ports.remove(&port.name);
         if no.is_ordinary() {
             switch.numbers.free(no.0, now_ms);
         }
@@ -182,26 +184,37 @@ impl Switch {
     /// Creates the bundle named in `settings`, or gives it new settings. Returns its id and whether
     /// anything changed. A bundle that changes forgets the addresses learned on it.
     pub fn set_bundle(&mut self, settings: BundleSettings) -> (BundleId, bool) {
-        let known = self.bundles.values().find(|b| b.settings.name == settings.name);
-        if let Some(b) = known.filter(|b| b.settings == settings) {
+        let known = self.names.bundles.get(&settings.name).copied();
+        if let Some(b) = known.and_then(|id| self.bundles.get(&id)).filter(|b| b.settings == settings) {
             let id = b.id;
-            self.join(id);
+            self.join(id, &settings.members);
             return (id, false);
         }
-        let id = known.map(|b| b.id).unwrap_or_else(|| self.new_bundle_id());
-        self.bundles.insert(id, Bundle { id, settings });
-        self.macs.lock().flush_bundle(id);
-        self.join(id);
+        let id = known.unwrap_or_else(|| self.new_bundle_id());
+        let members = settings.members.clone();
+        self.names.bundles.insert(settings.name.clone(), id);
+        let old = self.bundles.insert(id, Bundle { id, settings });
+        if let Some(old) = old {
+            self.macs.lock().flush_bundle(id);
+            self.leave(id, &old.settings.members);
+        }
+        self.join(id, &members);
         (id, true)
     }
 
     /// Makes the ports of a bundle know that they belong to it.
-    fn join(&mut self, id: BundleId) {
-        let Some(bundle) = self.bundles.get(&id) else { return };
-        for port in self.ports.values_mut() {
-            if bundle.settings.members.contains(&port.no) {
+    fn join(&mut self, id: BundleId, members: &[OfPort]) {
+        for no in members {
+            if let Some(port) = self.ports.get_mut(no) {
                 port.bundle = Some(id);
-            } else if port.bundle == Some(id) {
+            }
+        }
+    }
+
+    /// Makes ports that belonged to a bundle forget it.
+    fn leave(&mut self, id: BundleId, members: &[OfPort]) {
+        for no in members {
+            if let Some(port) = self.ports.get_mut(no).filter(|p| p.bundle == Some(id)) {
                 port.bundle = None;
             }
         }
@@ -209,14 +222,10 @@ impl Switch {
 
     /// Removes a bundle by name; its ports stay, but NORMAL no longer knows them.
     pub fn remove_bundle(&mut self, name: &str) -> bool {
-        let Some(id) = self.bundles.values().find(|b| b.settings.name == name).map(|b| b.id) else {
-            return false;
-        };
-        self.bundles.remove(&id);
+        let Some(id) = self.names.bundles.remove(name) else { return false };
+        let Some(bundle) = self.bundles.remove(&id) else { return false };
         self.macs.lock().flush_bundle(id);
-        for port in self.ports.values_mut().filter(|p| p.bundle == Some(id)) {
-            port.bundle = None;
-        }
+        self.leave(id, &bundle.settings.members);
         true
     }
 }

@@ -19,6 +19,7 @@ pub mod megaflow;
 pub mod port;
 pub mod recirc;
 pub mod revalidate;
+pub mod revalidators;
 pub mod rule;
 pub mod switch;
 pub mod table;

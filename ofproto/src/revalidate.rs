@@ -6,6 +6,7 @@
 
 use crate::fabric::Fabric;
 use crate::megaflow::{Megaflow, MegaflowId};
+use crate::revalidators::Crew;
 use crate::upcall::install_actions;
 use crate::xlate::{self, Input, Translation};
 use dpif::{DpFlow, PutMode};
@@ -29,8 +30,8 @@ enum Verdict {
 }
 
 impl Fabric {
-    /// The revalidator thread's life. Ends when told to stop.
-    pub fn revalidate_forever(&self) {
+    /// The life of the first revalidator thread, whom the others help. Ends when told to stop.
+    pub(crate) fn revalidate_forever(self: &Arc<Self>, crew: &Crew) {
         let mut last_ms = self.clock.now_ms();
         let mut last_generation = 0;
         loop {
@@ -50,7 +51,7 @@ impl Fabric {
             self.note_mac_changes();
             if due || generation != last_generation || order.asked > order.done {
                 (last_ms, last_generation) = (now_ms, generation);
-                self.round();
+                self.round_with(crew);
                 self.recirc.run(now_ms);
             }
         }
@@ -65,22 +66,27 @@ impl Fabric {
     }
 
     /// One round over all flows.
-    pub fn round(&self) {
+    pub fn round(self: &Arc<Self>) {
+        self.round_with(&Crew::default());
+    }
+
+    /// One round, shared with the other threads.
+    fn round_with(self: &Arc<Self>, crew: &Crew) {
         let begin = Instant::now();
         let flows = self.dpif.flow_dump();
+        let dumped = flows.len();
         let round = self.rounds_done() + 1;
-        let over = flows.len() > self.dpif.flow_limit();
+        let over = dumped > self.dpif.flow_limit();
         let max_idle_ms = if over { 100 } else { self.knobs.max_idle_ms.load(Relaxed) };
-        for flow in &flows {
-            self.revalidate(flow, round, max_idle_ms);
-        }
+        let fabric = Arc::clone(self);
+        crew.share(flows, move |flow| fabric.revalidate(flow, round, max_idle_ms));
         // What the datapath no longer has, we need not remember.
         for id in self.megaflows.select(|m| m.seen_round < round && m.installed) {
             if let Some(m) = self.megaflows.remove(&id) {
                 self.release(m);
             }
         }
-        self.adapt_limit(flows.len(), begin.elapsed());
+        self.adapt_limit(dumped, begin.elapsed());
         self.round_ended();
     }
 

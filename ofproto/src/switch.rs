@@ -45,7 +45,16 @@ pub struct Switch {
     pub guardians: crate::learn::Guardians,
     /// Some controller wants the packets that no rule matches (one of OpenFlow 1.0 to 1.2).
     pub packet_in_on_miss: bool,
+    /// Ports and bundles by name.
+    pub(crate) names: Names,
     next_bundle: u32,
+}
+
+/// Where ports and bundles are found by their names.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    pub ports: HashMap<String, OfPort>,
+    pub bundles: HashMap<String, BundleId>,
 }
 
 /// The rules that the switch makes for itself in table 254: what happens where no rule of a controller
@@ -101,6 +110,7 @@ impl Switch {
             guardians: crate::learn::Guardians::default(),
             numbers: crate::admin::PortNumbers::default(),
             packet_in_on_miss: false,
+            names: Names::default(),
             next_bundle: 1,
         }
     }
@@ -110,7 +120,7 @@ impl Switch {
     }
 
     pub fn port_by_name(&self, name: &str) -> Option<&Port> {
-        self.ports.values().find(|p| p.name == name)
+        self.ports.get(self.names.ports.get(name)?)
     }
 
     pub fn bundle_of(&self, port: OfPort) -> Option<&Bundle> {

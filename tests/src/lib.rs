@@ -4,6 +4,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
 
+pub mod net;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -40,6 +42,8 @@ pub struct Sandbox {
     database: Option<Child>,
     daemon: Option<Child>,
     options: Vec<String>,
+    /// The daemon's network namespace, if it is to have one.
+    namespace: Option<String>,
 }
 
 impl Sandbox {
@@ -50,11 +54,21 @@ impl Sandbox {
 
     /// Starts both, the daemon with these options.
     pub fn with_options(options: &[&str]) -> Self {
+        Self::start(options, None)
+    }
+
+    /// As [`Sandbox::with_options`], the daemon in this network namespace.
+    pub fn in_namespace(namespace: &str, options: &[&str]) -> Self {
+        Self::start(options, Some(namespace.to_owned()))
+    }
+
+    fn start(options: &[&str], namespace: Option<String>) -> Self {
         let mut sandbox = Sandbox {
             dir: tempfile::tempdir().unwrap(),
             database: None,
             daemon: None,
             options: options.iter().map(|o| (*o).to_owned()).collect(),
+            namespace,
         };
         let file = sandbox.path("conf.db");
         let mut create = sandbox.command("ovsdb-tool");
@@ -99,7 +113,15 @@ impl Sandbox {
     }
 
     pub fn start_daemon(&mut self) {
-        let mut command = self.command(daemon_binary());
+        let mut command = match &self.namespace {
+            None => self.command(daemon_binary()),
+            Some(namespace) => {
+                // Becomes the daemon: the process is the same.
+                let mut ip = self.command("ip");
+                ip.args(["netns", "exec", namespace]).arg(daemon_binary());
+                ip
+            }
+        };
         command.args(["--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]).args(&self.options);
         self.daemon = Some(command.spawn().unwrap());
         let ready = || self.appctl_output(&["version"]).status.success();

@@ -48,7 +48,7 @@ impl Ctx {
     /// What takes memory, counted.
     pub fn memory_usage(&self) -> Usage {
         let mut usage = Usage::new();
-        self.bridges.layers().memory_usage(&mut usage);
+        self.bridges.memory_usage(&mut usage);
         usage
     }
 

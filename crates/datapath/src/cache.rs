@@ -22,11 +22,15 @@ pub(crate) struct FlowCache {
     entries: Box<[Entry]>,
     /// Where the next call of [`FlowCache::sweep`] looks.
     hand: usize,
+    /// One of so many calls of [`FlowCache::insert`] does it; 0: none.
+    one_in: u32,
+    /// State of the generator that chooses them (xorshift).
+    dice: u32,
 }
 
 impl FlowCache {
     pub fn new() -> Self {
-        FlowCache { entries: vec![Entry::default(); ENTRIES].into_boxed_slice(), hand: 0 }
+        FlowCache { entries: vec![Entry::default(); ENTRIES].into_boxed_slice(), hand: 0, one_in: 1, dice: 0x9e37_79b9 }
     }
 
     fn set(&mut self, signature: u64) -> &mut [Entry] {
@@ -44,7 +48,33 @@ impl FlowCache {
             .find(|f| !f.is_dead() && f.matches(key))
     }
 
-    pub fn insert(&mut self, signature: u64, flow: Arc<Megaflow>) {
+    /// Lets one of `n` insertions happen; 0 forgets everything.
+    #[inline]
+    pub fn keep_one_in(&mut self, n: u32) {
+        if self.one_in != n {
+            self.one_in = n;
+            if n == 0 {
+                self.entries.fill(Entry::default());
+            }
+        }
+    }
+
+    fn is_chosen(&mut self) -> bool {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 17;
+        self.dice ^= self.dice << 5;
+        self.dice.is_multiple_of(self.one_in)
+    }
+
+    /// Remembers, or does not (see [`FlowCache::keep_one_in`]). Borrows so that nothing is counted in vain.
+    #[inline]
+    pub fn offer(&mut self, signature: u64, flow: impl FnOnce() -> Arc<Megaflow>) {
+        if self.one_in == 1 || (self.one_in != 0 && self.is_chosen()) {
+            self.insert(signature, flow());
+        }
+    }
+
+    fn insert(&mut self, signature: u64, flow: Arc<Megaflow>) {
         let set = self.set(signature);
         let is_free = |e: &Entry| e.signature == signature || e.flow.as_ref().is_none_or(|f| f.is_dead());
         // Of two entries in use, a bit that the set's index does not contain chooses.

@@ -16,6 +16,9 @@ pub struct PollConfig {
     pub isolate: bool,
     /// Threads for ports that are waited for.
     pub socket_threads: usize,
+    /// `emc-insert-inv-prob`: one of so many packets that the first look did not find is remembered there;
+    /// 0 turns the first look off.
+    pub cache_one_in: u32,
 }
 
 impl Default for PollConfig {
@@ -26,6 +29,7 @@ impl Default for PollConfig {
             assign: Policy::default(),
             isolate: true,
             socket_threads: 1,
+            cache_one_in: 1,
         }
     }
 }

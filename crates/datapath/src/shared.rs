@@ -14,7 +14,7 @@ use packet::Packet;
 use parking_lot::{Mutex, RwLock};
 use quiescent::{Domain, Guard, Reader};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 /// Runs packets on the threads of the control plane: those that are injected, that the switch sends, and
 /// that handlers are done with.
@@ -36,6 +36,8 @@ pub(crate) struct Shared {
     /// Megaflows in all tables.
     pub flow_count: Arc<AtomicUsize>,
     pub vlan_limit: AtomicU8,
+    /// [`crate::PollConfig::cache_one_in`].
+    pub cache_one_in: AtomicU32,
     /// Dummy ports, which answer ARP out of their transmit queues and then want to be asked for it.
     pub dummies: RwLock<Vec<Arc<dyn Netdev>>>,
 }
@@ -59,6 +61,7 @@ impl Shared {
             flow_limit: AtomicUsize::new(FLOW_LIMIT),
             flow_count,
             vlan_limit: AtomicU8::new(flow::VLANS_MAX as u8),
+            cache_one_in: AtomicU32::new(1),
             dummies: RwLock::default(),
             domain,
         })
@@ -75,6 +78,7 @@ impl Shared {
         let Control { reader, worker, main } = &mut *control;
         worker.now_ms = self.clock.now_ms();
         worker.vlan_limit = self.vlan_limit.load(Ordering::Relaxed);
+        worker.cache.keep_one_in(self.cache_one_in.load(Ordering::Relaxed));
         {
             let guard: Guard<'_> = reader.pin();
             f(View { guard: &guard, table: main }, worker);

@@ -286,6 +286,7 @@ impl Poller {
         let start = Instant::now();
         self.worker.now_ms = self.shared.clock.now_ms();
         self.worker.vlan_limit = self.shared.vlan_limit.load(Ordering::Relaxed);
+        self.worker.cache.keep_one_in(self.shared.cache_one_in.load(Ordering::Relaxed));
         let meta = PacketMeta::of_port(rx.port);
         let mut items: Items =
             self.batch.drain(..).map(|packet| Item { packet, meta: meta.clone() }).collect();

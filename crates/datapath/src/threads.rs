@@ -9,6 +9,7 @@ use crate::usage::Usage;
 use dpif::PortNo;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
 
 /// Where a receive queue is.
@@ -25,6 +26,7 @@ impl Datapath {
     pub fn configure_polling(&self, config: PollConfig) {
         let mut state = self.state.lock();
         if state.config != config {
+            self.shared.cache_one_in.store(config.cache_one_in, Ordering::Relaxed);
             state.config = config;
             self.replan(&mut state);
         }

@@ -202,7 +202,7 @@ impl Worker {
             };
             self.stats.subtables_asked.add(asked as u64);
             self.stats.table_hits.add(1);
-            self.cache.insert(signature, flow.to_arc());
+            self.cache.offer(signature, || flow.to_arc());
             join(groups, &flow, |f: &Shared<'_, Megaflow>| f.to_arc(), i, len, key.tcp_flags);
         }
         self.stats.cache_hits.add(cached);

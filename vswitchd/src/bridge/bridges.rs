@@ -115,6 +115,15 @@ impl Bridges {
         &self.reconciler
     }
 
+    /// What `memory/show` counts here and below.
+    pub fn memory_usage(&self, usage: &mut BTreeMap<String, u64>) {
+        self.layers.memory_usage(usage);
+        // Cells of the database that are held: rows times columns.
+        let rows = self.snapshot.iter().flat_map(|s| s.tables()).flat_map(|(_, table)| table.values());
+        let cells: usize = rows.map(|row| row.columns().count()).sum();
+        usage.insert("idl-cells-Open_vSwitch".to_owned(), cells as u64);
+    }
+
     /// Drops the OpenFlow connections of one bridge, or of all; false if there is no such bridge.
     pub fn reconnect(&mut self, bridge: Option<&str>) -> bool {
         self.layers.reconnect(bridge)
@@ -150,8 +159,14 @@ impl Bridges {
             Wake::Session(event) => self.session_event(event),
             Wake::Links => self.links_changed(),
             Wake::OpenFlow(wake) => {
-                if self.layers.handle(wake) {
+                let changed = self.layers.handle(wake);
+                if changed.devices {
                     self.refresh();
+                }
+                if changed.controllers {
+                    let mut batch = StatusBatch::new();
+                    self.report_controllers(&mut batch);
+                    self.submit(batch);
                 }
             }
             Wake::System(stats) => {
@@ -333,17 +348,21 @@ impl Bridges {
                 }
             }
         }
-        for (bridge, config) in &self.desired.bridges {
-            let status = self.layers.controllers(bridge);
-            for controller in &config.remotes.controllers {
-                status::controller::controller(&mut batch, controller.row, status.get(&controller.name));
-            }
-        }
+        self.report_controllers(&mut batch);
         self.submit(batch);
         if self.desired.global.system_stats && self.system.is_none() {
             let (around, wall_ms) = (self.around.clone(), self.clock.wall_ms());
             let collect = move || status::system::collect(&around.rundir, around.pidfile.as_deref(), wall_ms);
             self.system = Some(tokio::task::spawn_blocking(collect));
+        }
+    }
+
+    fn report_controllers(&self, batch: &mut StatusBatch) {
+        for (bridge, config) in &self.desired.bridges {
+            let status = self.layers.controllers(bridge);
+            for controller in &config.remotes.controllers {
+                status::controller::controller(batch, controller.row, status.get(&controller.name));
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! One datapath with its fabric and its threads.
 
 use super::openflow::OpenFlow;
+use super::polling;
 use crate::config::GlobalConfig;
 use crate::status::bridge::Capabilities;
 use clock::Clock;
@@ -8,14 +9,16 @@ use datapath::Datapath;
 use dpif::{DpFlow, Dpif, DpifError, PortNo, Upcall, UpcallHandler, UpcallReply};
 use netdev::{DummyLevel, Env, Netdev};
 use ofproto::fabric::Fabric;
+use ofproto::revalidators::Revalidators;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::thread::JoinHandle;
 use stream::Tls;
 use tracing::{error, info, warn};
 
 /// Megaflows that a new datapath may hold; the revalidator raises it when it finds that it can keep up.
 const FLOW_LIMIT_AT_FIRST: u32 = 10_000;
+/// Time between two looks of the datapath at itself, milliseconds.
+const TUNE_MS: u64 = 1_000;
 /// `OVS_HASH_ALG_SYM_L4`: the best hash of the `hash` action.
 const SYM_L4: u32 = 1;
 
@@ -33,7 +36,9 @@ pub struct Domain {
     waiting: bool,
     /// The datapath's own device, `ovs-netdev`: port 0.
     local: Option<Arc<dyn Netdev>>,
-    revalidator: Option<JoinHandle<()>>,
+    revalidation: Option<Revalidators>,
+    /// When the datapath is next to be tuned, in milliseconds of the clock.
+    tune_due_ms: u64,
 }
 
 impl Domain {
@@ -48,15 +53,6 @@ impl Domain {
         datapath.set_upcall_handler(handler);
         datapath.set_flow_limit(global.flow_limit.min(FLOW_LIMIT_AT_FIRST) as usize);
         let local = open_local(kind, env, &datapath);
-        let worker = fabric.clone();
-        let thread = std::thread::Builder::new().name("revalidator1".to_owned());
-        let thread = thread.spawn(move || {
-            vlog::set_thread_name("revalidator1");
-            worker.revalidate_forever();
-        });
-        if let Err(error) = &thread {
-            error!(target: "ofproto_dpif_upcall", "cannot start a revalidator thread: {error}");
-        }
         let has_dummies = env.dummy_level() != DummyLevel::Off;
         let openflow = OpenFlow::new(&fabric, tls, has_dummies);
         let mut domain = Domain {
@@ -68,7 +64,8 @@ impl Domain {
             vlan_headers: 0,
             waiting: false,
             local,
-            revalidator: thread.ok(),
+            revalidation: None,
+            tune_due_ms: 0,
         };
         domain.configure(global);
         domain
@@ -101,7 +98,14 @@ impl Domain {
                 "Setting n-handler-threads to {handlers}, setting n-revalidator-threads to {revalidators}"
             );
             self.datapath.set_handlers(handlers as usize);
+            // The old ones must be gone before the new ones come.
+            self.revalidation = None;
+            let started = Revalidators::start(&self.fabric, revalidators as usize, vlog::set_thread_name);
+            self.revalidation = started
+                .inspect_err(|e| error!(target: "ofproto_dpif_upcall", "cannot start revalidators: {e}"))
+                .ok();
         }
+        polling::configure(&self.datapath, &global.other_config);
         self.fabric.changed();
     }
 }
@@ -129,6 +133,15 @@ impl Domain {
         }
     }
 
+    /// Does what is due about once a second; returns when it is due again.
+    pub fn tune(&mut self, now_ms: u64) -> u64 {
+        if now_ms >= self.tune_due_ms {
+            self.tune_due_ms = now_ms + TUNE_MS;
+            self.datapath.tune();
+        }
+        self.tune_due_ms
+    }
+
     /// While flows are restored, nothing is forwarded by translation.
     fn hold(&mut self, waiting: bool) {
         if self.waiting != waiting {
@@ -152,10 +165,7 @@ fn open_local(kind: &str, env: &Env, datapath: &Datapath) -> Option<Arc<dyn Netd
 
 impl Drop for Domain {
     fn drop(&mut self) {
-        self.fabric.steer(|rounds| rounds.stop = true);
-        if let Some(thread) = self.revalidator.take() {
-            let _ = thread.join();
-        }
+        self.revalidation = None;
         if self.local.take().is_some() {
             let _ = self.datapath.port_del(PortNo::LOCAL);
         }

@@ -6,6 +6,7 @@
 mod domain;
 mod mtu;
 mod openflow;
+mod polling;
 mod ports;
 mod switches;
 

@@ -84,6 +84,14 @@ pub struct DomainWake {
     event: Option<ConnEvent>,
 }
 
+/// What may look different after an event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Changed {
+    pub devices: bool,
+    /// A connection came or went.
+    pub controllers: bool,
+}
+
 /// The OpenFlow side of a domain.
 pub struct OpenFlow {
     pub ofproto: Ofproto,
@@ -157,16 +165,22 @@ impl Layers {
         .await
     }
 
-    /// Does what [`Layers::next`] brought. Says whether a device may look different now.
-    pub fn handle(&mut self, wake: DomainWake) -> bool {
-        let Some(domain) = self.domains.get_mut(&wake.kind) else { return false };
+    /// Does what [`Layers::next`] brought.
+    pub fn handle(&mut self, wake: DomainWake) -> Changed {
+        let Some(domain) = self.domains.get_mut(&wake.kind) else { return Changed::default() };
+        let controllers = matches!(wake.event, Some(ConnEvent::Up(_) | ConnEvent::Down { .. }));
         domain.handle(wake.event);
-        domain.openflow.devices.touched.swap(false, Relaxed)
+        Changed { devices: domain.openflow.devices.touched.swap(false, Relaxed), controllers }
     }
 
     /// Does what time asks for; returns when to come again, in milliseconds of the clock.
     pub fn run(&mut self) -> Option<u64> {
-        self.domains.values_mut().filter_map(|domain| domain.openflow.ofproto.run()).min()
+        let now_ms = self.clock.now_ms();
+        let due = |domain: &mut Domain| {
+            let tune_ms = domain.tune(now_ms);
+            domain.openflow.ofproto.run().map_or(tune_ms, |due_ms| due_ms.min(tune_ms))
+        };
+        self.domains.values_mut().map(due).min()
     }
 
     /// The OpenFlow side of a bridge.

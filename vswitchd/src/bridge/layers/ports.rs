@@ -1,6 +1,6 @@
 //! Ports: a device, its datapath port, its OpenFlow port.
 
-use super::{Domain, Layers};
+use super::{Domain, Layers, polling};
 use crate::config::InterfaceConfig;
 use dpif::PortNo;
 use netdev::{LinkState, Netdev, Policing};
@@ -81,6 +81,7 @@ impl Layers {
             reported: None,
         };
         port.apply(config);
+        port.pin_queues(config, domain);
         let added = self.add_to_switch(bridge, &mut port, config, attachment);
         if let Err(why) = &added {
             self.withdraw(bridge, &port);
@@ -168,6 +169,9 @@ impl Layers {
         if let (true, Some(no), Some((_, domain))) = (needs_reopen, datapath_port, self.home(bridge)) {
             reopen(domain, no, device)?;
         }
+        if let (Some(port), Some((_, domain))) = (self.port(bridge, name), self.home(bridge)) {
+            port.pin_queues(config, domain);
+        }
         self.refresh_link(bridge, name);
         Ok(())
     }
@@ -249,6 +253,14 @@ impl Layers {
 }
 
 impl LayerPort {
+    fn pin_queues(&self, config: &InterfaceConfig, domain: &Domain) {
+        if let Some(no) = self.datapath_port {
+            let affinity = polling::affinity(&config.name, &config.other_config);
+            // The port is there: it was just added.
+            let _ = domain.datapath.set_affinity(no, affinity);
+        }
+    }
+
     /// Applies what can fail without harm to the port: it is said in the log.
     fn apply(&mut self, config: &InterfaceConfig) {
         let name = &config.name;

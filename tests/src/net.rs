@@ -1,0 +1,185 @@
+//! Hosts on a switch: network namespaces of their own for the daemon and for each host, joined by veth pairs.
+//!
+//! Needs root and `ip`; where that is not there, [`Lan::new`] says so and the test is skipped.
+
+use crate::{PATIENCE, Sandbox};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+/// Network namespaces that are deleted at the end.
+struct Namespaces {
+    prefix: String,
+    names: Vec<String>,
+}
+
+impl Namespaces {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let no = NEXT.fetch_add(1, Ordering::Relaxed);
+        Namespaces { prefix: format!("ovsrs-t{}-{no}", std::process::id()), names: Vec::new() }
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    fn add(&mut self, name: &str) -> Result<(), String> {
+        let full = self.full(name);
+        let made = Command::new("ip").args(["netns", "add", &full]).output().map_err(|e| e.to_string())?;
+        if !made.status.success() {
+            return Err(String::from_utf8_lossy(&made.stderr).trim().to_owned());
+        }
+        self.names.push(full.clone());
+        // Nothing speaks unless a test lets it: no router solicitations.
+        let quiet = "sysctl -qw net.ipv6.conf.default.router_solicitations=0 \
+                     net.ipv6.conf.default.accept_dad=0; ip link set lo up";
+        let status = Command::new("ip").args(["netns", "exec", &full, "sh", "-c", quiet]).status();
+        status.map(|_| ()).map_err(|e| e.to_string())
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+/// A switch in a namespace, with hosts in theirs.
+pub struct Lan {
+    pub sandbox: Sandbox,
+    children: Vec<Child>,
+    namespaces: Namespaces,
+}
+
+/// The switch's own namespace.
+pub const SWITCH: &str = "sw";
+
+impl Lan {
+    /// A daemon with bridge `br0`, not connected to anything. `None`, with the reason on standard error, where
+    /// namespaces cannot be made.
+    pub fn new() -> Option<Self> {
+        let mut namespaces = Namespaces::new();
+        if let Err(why) = namespaces.add(SWITCH) {
+            eprintln!("skipped: no network namespaces: {why}");
+            return None;
+        }
+        let sandbox = Sandbox::in_namespace(&namespaces.full(SWITCH), &[]);
+        sandbox.vsctl(&["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev"]);
+        Some(Lan { sandbox, children: Vec::new(), namespaces })
+    }
+
+    /// As [`Lan::new`], with hosts `h1` to `hN` on ports of these names, with addresses 10.0.0.N and fd00::N.
+    pub fn with_hosts(hosts: usize) -> Option<Self> {
+        let mut lan = Self::new()?;
+        for no in 1..=hosts {
+            lan.host(no);
+            let name = format!("h{no}");
+            let request = format!("ofport_request={no}");
+            lan.sandbox.vsctl(&["add-port", "br0", &name, "--", "set", "interface", &name, &request]);
+        }
+        Some(lan)
+    }
+
+    /// A namespace `hN` with a device `eth0`, whose other end is `hN` in the switch's namespace.
+    pub fn host(&mut self, no: usize) {
+        let name = format!("h{no}");
+        self.namespaces.add(&name).unwrap();
+        let (switch, host) = (self.namespaces.full(SWITCH), self.namespaces.full(&name));
+        self.ip(
+            SWITCH,
+            &format!("link add name {name} netns {switch} type veth peer name eth0 netns {host}"),
+        );
+        self.ip(SWITCH, &format!("link set {name} up"));
+        self.ip(&name, "link set eth0 up");
+        self.ip(&name, &format!("addr add 10.0.0.{no}/24 dev eth0"));
+        self.ip(&name, &format!("addr add fd00::{no}/64 dev eth0 nodad"));
+    }
+
+    /// Gives the switch's namespace an address on a bridge's internal port: 10.0.0.254, fd00::254.
+    pub fn join(&self, bridge: &str) {
+        self.ip(SWITCH, &format!("addr add 10.0.0.254/24 dev {bridge}"));
+        self.ip(SWITCH, &format!("addr add fd00::254/64 dev {bridge} nodad"));
+        self.ip(SWITCH, &format!("link set {bridge} up"));
+    }
+
+    /// A command in a namespace.
+    pub fn command(&self, namespace: &str, line: &str) -> Command {
+        let mut command = self.sandbox.command("ip");
+        command.args(["netns", "exec", &self.namespaces.full(namespace)]).args(line.split_whitespace());
+        command
+    }
+
+    /// Runs a command in a namespace to its end.
+    pub fn output(&self, namespace: &str, line: &str) -> Output {
+        self.command(namespace, line).output().unwrap()
+    }
+
+    /// As [`Lan::output`]; the test fails if the command does.
+    pub fn run(&self, namespace: &str, line: &str) -> String {
+        let output = self.output(namespace, line);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "{namespace}: {line}:\n{out}{err}\n{}", self.sandbox.log());
+        out
+    }
+
+    /// `ip` in a namespace.
+    pub fn ip(&self, namespace: &str, line: &str) -> String {
+        self.run(namespace, &format!("ip {line}"))
+    }
+
+    /// Starts a command in a namespace; it is killed at the end of the test.
+    pub fn start(&mut self, namespace: &str, line: &str) -> usize {
+        let child = self.command(namespace, line).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        self.children.push(child.unwrap());
+        self.children.len() - 1
+    }
+
+    /// Kills what [`Lan::start`] started.
+    pub fn kill(&mut self, started: usize) {
+        let child = &mut self.children[started];
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    /// Whether one of a few pings is answered.
+    pub fn reaches(&self, from: &str, to: &str) -> bool {
+        self.output(from, &format!("ping -n -c 3 -i 0.2 -W 1 {to}")).status.success()
+    }
+
+    /// Sends as many pings, ten a second and more; the test fails unless all are answered.
+    pub fn ping(&self, from: &str, to: &str, count: u32) {
+        let out = self.run(from, &format!("ping -n -c {count} -i 0.01 -W 5 {to}"));
+        assert!(out.contains(&format!(" {count} received")), "{out}");
+    }
+
+    /// Starts iperf3 in a namespace and waits until it listens.
+    pub fn serve_iperf(&mut self, namespace: &str) {
+        self.start(namespace, "iperf3 -s");
+        let end = Instant::now() + PATIENCE;
+        while !self.run(namespace, "ss -Hltn").contains(":5201") {
+            assert!(Instant::now() < end, "iperf3 does not listen");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    /// Runs iperf3 against a server; bits per second that were received.
+    pub fn iperf(&self, from: &str, to: &str, options: &str) -> f64 {
+        let out = self.run(from, &format!("iperf3 -J -c {to} {options}"));
+        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let end = &report["end"];
+        let received = [&end["sum_received"], &end["sum"]].into_iter().find(|s| !s.is_null());
+        let received = received.unwrap_or_else(|| panic!("{out}"));
+        let lost = received["lost_percent"].as_f64().unwrap_or(0.0);
+        received["bits_per_second"].as_f64().unwrap() * (100.0 - lost) / 100.0
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        (0..self.children.len()).for_each(|i| self.kill(i));
+    }
+}
