@@ -30,7 +30,12 @@ pub(crate) struct FlowCache {
 
 impl FlowCache {
     pub fn new() -> Self {
-        FlowCache { entries: vec![Entry::default(); ENTRIES].into_boxed_slice(), hand: 0, one_in: 1, dice: 0x9e37_79b9 }
+        FlowCache {
+            entries: vec![Entry::default(); ENTRIES].into_boxed_slice(),
+            hand: 0,
+            one_in: 1,
+            dice: 0x9e37_79b9,
+        }
     }
 
     fn set(&mut self, signature: u64) -> &mut [Entry] {
