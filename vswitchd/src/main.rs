@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
-use tracing::error;
+use tracing::{error, warn};
 use vlog::Vlog;
 use vswitchd::main_loop;
 use vswitchd::process::options::{self, Action, LogOption, Options};
@@ -69,7 +69,19 @@ fn start_logging(log: &[LogOption], options: &Options) -> Result<(), Fatal> {
     Ok(())
 }
 
+/// Raises the soft limit of descriptors to the hard one: every kernel port takes a few.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft < hard { setrlimit(Resource::RLIMIT_NOFILE, hard, hard) } else { Ok(()) }
+    });
+    if let Err(e) = raised {
+        warn!(target: "vswitchd", "cannot raise the limit of descriptors: {}", e.desc());
+    }
+}
+
 fn run(options: &Options) -> Result<ExitCode, Fatal> {
+    raise_descriptor_limit();
     let daemon = Daemon::start(options)?;
     signals::install_crash_handlers();
     Vlog::global().warn_of_deprecated_options();
