@@ -63,10 +63,10 @@ impl Encoder<'_> {
 
     /// Writes an entry for `field` if any of its bits matter.
     fn put(&mut self, field: Field) {
-        let (value, mask) = self.m.get(field);
-        if mask.is_zero() {
+        if field.is_all_wild(&self.m.mask) {
             return;
         }
+        let (value, mask) = self.m.get(field);
         // These two keep in the key fewer bits than a mask on the wire has, and OVS sends what it keeps.
         let kept = match field {
             F::TunFlags => Some(Value::from(self.m.mask.tunnel.flags)),
