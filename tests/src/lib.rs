@@ -4,9 +4,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
 
+pub mod differential;
 pub mod net;
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -17,10 +19,13 @@ const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 /// How long anything may take before a test gives up on it.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The daemon's binary, built if need be.
+/// The daemon's binary: `OVS_RS_VSWITCHD`, or built if need be.
 pub fn daemon_binary() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
+        if let Some(given) = std::env::var_os("OVS_RS_VSWITCHD") {
+            return given.into();
+        }
         // target/debug/deps/this-test
         let exe = std::env::current_exe().expect("this test's path");
         let profile_dir = exe.parent().and_then(Path::parent).expect("target/debug").to_owned();
@@ -41,6 +46,7 @@ pub struct Sandbox {
     dir: TempDir,
     database: Option<Child>,
     daemon: Option<Child>,
+    binary: PathBuf,
     options: Vec<String>,
     /// The daemon's network namespace, if it is to have one.
     namespace: Option<String>,
@@ -54,19 +60,25 @@ impl Sandbox {
 
     /// Starts both, the daemon with these options.
     pub fn with_options(options: &[&str]) -> Self {
-        Self::start(options, None)
+        Self::start(daemon_binary(), options, None)
     }
 
     /// As [`Sandbox::with_options`], the daemon in this network namespace.
     pub fn in_namespace(namespace: &str, options: &[&str]) -> Self {
-        Self::start(options, Some(namespace.to_owned()))
+        Self::start(daemon_binary(), options, Some(namespace.to_owned()))
     }
 
-    fn start(options: &[&str], namespace: Option<String>) -> Self {
+    /// Starts a database and this daemon.
+    pub fn with_daemon(binary: &Path, options: &[&str]) -> Self {
+        Self::start(binary, options, None)
+    }
+
+    fn start(binary: &Path, options: &[&str], namespace: Option<String>) -> Self {
         let mut sandbox = Sandbox {
             dir: tempfile::tempdir().unwrap(),
             database: None,
             daemon: None,
+            binary: binary.to_owned(),
             options: options.iter().map(|o| (*o).to_owned()).collect(),
             namespace,
         };
@@ -83,6 +95,11 @@ impl Sandbox {
     /// A file in the run directory.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// The run directory.
+    pub fn directory(&self) -> &Path {
+        self.dir.path()
     }
 
     /// A command that finds this sandbox's sockets.
@@ -102,7 +119,7 @@ impl Sandbox {
         command.arg(format!("--remote=punix:{}", socket.display()));
         command.args(["--unixctl=none", "-vconsole:off", "-vsyslog:off", "conf.db"]);
         self.database = Some(command.spawn().unwrap());
-        self.until("the database listens", || socket.exists());
+        self.until("the database listens", || UnixStream::connect(&socket).is_ok());
     }
 
     pub fn stop_database(&mut self) {
@@ -114,15 +131,15 @@ impl Sandbox {
 
     pub fn start_daemon(&mut self) {
         let mut command = match &self.namespace {
-            None => self.command(daemon_binary()),
+            None => self.command(&self.binary),
             Some(namespace) => {
                 // Becomes the daemon: the process is the same.
                 let mut ip = self.command("ip");
-                ip.args(["netns", "exec", namespace]).arg(daemon_binary());
+                ip.args(["netns", "exec", namespace]).arg(&self.binary);
                 ip
             }
         };
-        command.args(["--pidfile", "--log-file", "-vconsole:off", "-vsyslog:off"]).args(&self.options);
+        command.args(["-vconsole:off", "-vsyslog:off", "--pidfile", "--log-file"]).args(&self.options);
         self.daemon = Some(command.spawn().unwrap());
         let ready = || self.appctl_output(&["version"]).status.success();
         self.until("the daemon answers", || self.path("ovs-vswitchd.pid").exists() && ready());
@@ -192,6 +209,20 @@ impl Sandbox {
         while !done() {
             assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends what commands left in the background with a pidfile in the run directory.
+    pub fn end_background(&self) {
+        for entry in fs::read_dir(self.dir.path()).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_none_or(|e| e != "pid") || path.ends_with("ovs-vswitchd.pid") {
+                continue;
+            }
+            let pid = fs::read_to_string(&path).ok().and_then(|t| t.trim().parse().ok());
+            if let Some(pid) = pid {
+                let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGTERM);
+            }
         }
     }
 
