@@ -13,7 +13,7 @@ use crate::table::{TABLES, TBL_INTERNAL, Table};
 use dpif::PortNo;
 use flow::{EthAddr, Field, Match, TlvTable};
 use hashbrown::HashMap;
-use openflow::action::{Action, Controller, reason};
+use openflow::action::{Action, Controller, Output, reason};
 use openflow::msg::switch_config::FragHandling;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ pub struct Switch {
     pub invalid_ttl_to_controller: bool,
     /// `other_config:forward-bpdu`.
     pub forward_bpdu: bool,
-    /// No controller answers and `fail_mode` is standalone: table 254 forwards as NORMAL.
+    /// No controller answers and `fail_mode` is standalone: what table 0 gets is forwarded as NORMAL.
     pub fail_open: bool,
     pub tlv: Arc<TlvTable>,
     /// Set when a MAC moved or was learned: megaflows that NORMAL made may be out of date.
@@ -67,6 +67,9 @@ pub struct InternalRules {
     pub no_packet_in: Arc<Rule>,
     /// Fragments, where they are to be dropped.
     pub drop_frags: Arc<Rule>,
+    /// Stands before all others while the switch forwards without its controllers ([`Switch::fail_open`]).
+    /// It is in no table: nothing can be in its place.
+    pub fail_open: Arc<Rule>,
 }
 
 impl InternalRules {
@@ -78,12 +81,14 @@ impl InternalRules {
         };
         let reg0 = |n: u32| Match::catchall().with(Field::Reg0, n);
         let to = Controller { max_len: u16::MAX, reason: reason::IMPLICIT_MISS, ..Controller::default() };
+        let normal = Action::Output(Output { port: OfPort::NORMAL, max_len: 0 });
         // Packets that recirculated may not end up here by a controller's resubmit.
         add(Match::catchall().with(Field::RecircId, 0u32), 2, Vec::new());
         InternalRules {
             miss: add(reg0(1), 0, vec![Action::Controller(Box::new(to))]),
             no_packet_in: add(reg0(2), 0, Vec::new()),
             drop_frags: add(reg0(3), 0, Vec::new()),
+            fail_open: Arc::new(Rule::internal(0, &Match::catchall(), u16::MAX, vec![normal])),
         }
     }
 }

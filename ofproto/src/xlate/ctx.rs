@@ -309,6 +309,11 @@ impl<'a> Ctx<'a> {
         let switch = self.switch;
         for (id, table) in switch.tables.iter().enumerate().skip(first.into()) {
             self.table = id as u8;
+            if switch.fail_open && id == 0 {
+                let head = || format!(" 0. priority {}", crate::conn::fail_open::PRIORITY);
+                self.report(NodeKind::Table, head);
+                return Some(switch.internal.fail_open.clone());
+            }
             let rule = table.lookup(&key, Some(&mut self.wc)).cloned();
             self.effects.push(Effect::Table { counters: table.counters.clone(), hit: rule.is_some() });
             if let Some(rule) = rule {

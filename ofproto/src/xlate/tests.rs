@@ -213,3 +213,17 @@ fn changed_fields_become_set_actions_before_the_output() {
     assert_eq!(text, "12,set(eth(dst=02:00:00:00:00:09)),push_vlan(vid=7,pcp=0),13");
     assert_eq!(t.mask.dl_dst, EthAddr::BROADCAST);
 }
+
+#[test]
+fn a_switch_without_its_controllers_forwards_by_itself() {
+    let w = World::new();
+    let id = w.switch("br0", 0, 3);
+    let key = Flow { in_port: 1, ..Flow::default() };
+    let out = |w: &World| {
+        let state = w.fabric.read();
+        translate(&w.fabric, &state, Input { key: &key, packet: None, side_effects: false }).actions.to_vec()
+    };
+    assert_eq!(out(&w).iter().filter(|a| matches!(a, Action::Output(_))).count(), 0);
+    w.fabric.write().switch_mut(id).unwrap().fail_open = true;
+    assert_eq!(out(&w), [Action::Output(PortNo(2)), Action::Output(PortNo(3))]);
+}

@@ -1,0 +1,165 @@
+//! Controllers, settings of ports and bridges, and the end of the daemon, with kernel devices. Needs root; is skipped
+//! with the reason otherwise.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
+
+use tests::net::{Lan, SWITCH};
+
+/// Starts a controller in the switch's namespace. Debian's crashes over packets of OpenFlow 1.5.
+fn controller(lan: &mut Lan, options: &str) -> usize {
+    lan.start(SWITCH, &format!("ovs-testcontroller --unixctl=none -O OpenFlow10,OpenFlow13 {options}"))
+}
+
+fn is_connected(lan: &Lan) -> bool {
+    lan.sandbox.vsctl(&["--columns=is_connected", "--bare", "list", "controller"]).trim() == "true"
+}
+
+#[test]
+fn a_secure_bridge_forwards_what_its_controller_says() {
+    let Some(mut lan) = Lan::with_hosts(2) else { return };
+    lan.sandbox.vsctl(&["set-fail-mode", "br0", "secure"]);
+    lan.sandbox.vsctl(&["set-controller", "br0", "tcp:127.0.0.1:6653"]);
+    lan.sandbox.vsctl(&["set", "controller", "br0", "max_backoff=1000", "connection_mode=out-of-band"]);
+    assert!(!lan.reaches("h1", "10.0.0.2"), "no controller, nothing is forwarded");
+    let first = controller(&mut lan, "ptcp:6653:127.0.0.1");
+    lan.sandbox.until("the controller is connected", || is_connected(&lan));
+    lan.sandbox.until("it lets packets through", || lan.reaches("h1", "10.0.0.2"));
+    assert_eq!(lan.sandbox.get("Controller", "br0", "role"), "other");
+    let flows = lan.sandbox.ofctl(&["dump-flows", "br0"]);
+    assert!(flows.contains("dl_src"), "{flows}");
+    lan.kill(first);
+    lan.sandbox.until("the loss is seen", || !is_connected(&lan));
+    controller(&mut lan, "ptcp:6653:127.0.0.1");
+    lan.sandbox.until("the controller is back", || is_connected(&lan));
+    lan.sandbox.until("it lets packets through again", || lan.reaches("h2", "10.0.0.1"));
+}
+
+#[test]
+fn a_standalone_bridge_forwards_by_itself() {
+    let Some(mut lan) = Lan::with_hosts(2) else { return };
+    lan.sandbox.vsctl(&["set-fail-mode", "br0", "standalone"]);
+    lan.sandbox.vsctl(&["set-controller", "br0", "tcp:127.0.0.1:6653"]);
+    lan.sandbox.vsctl(&["set", "controller", "br0", "max_backoff=1000", "inactivity_probe=1000"]);
+    lan.sandbox.until("it forwards without a controller", || lan.reaches("h1", "10.0.0.2"));
+    controller(&mut lan, "ptcp:6653:127.0.0.1");
+    lan.sandbox.until("the controller is connected", || is_connected(&lan));
+    lan.sandbox
+        .until("the controller is in charge", || lan.sandbox.log().contains("No longer in fail-open mode"));
+    lan.sandbox.until("it lets packets through", || lan.reaches("h1", "10.0.0.2"));
+}
+
+#[test]
+fn a_controller_is_spoken_to_over_ssl() {
+    let Some(mut lan) = Lan::with_hosts(2) else { return };
+    let pki = |line: &str| {
+        let mut command = lan.sandbox.command("ovs-pki");
+        let output = command.arg("--dir=pki").args(line.split_whitespace()).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    pki("init --force");
+    pki("req+sign ctl controller");
+    pki("req+sign sc switch");
+    let path = |name: &str| lan.sandbox.path(name).display().to_string();
+    let (key, cert, ca) = (path("sc-privkey.pem"), path("sc-cert.pem"), path("pki/controllerca/cacert.pem"));
+    lan.sandbox.vsctl(&["set-ssl", &key, &cert, &ca]);
+    lan.sandbox.vsctl(&["set-fail-mode", "br0", "secure"]);
+    lan.sandbox.vsctl(&["set-controller", "br0", "ssl:127.0.0.1:6653"]);
+    let line = format!(
+        "-p {} -c {} -C {} pssl:6653:127.0.0.1",
+        path("ctl-privkey.pem"),
+        path("ctl-cert.pem"),
+        path("pki/switchca/cacert.pem")
+    );
+    controller(&mut lan, &line);
+    lan.sandbox.until("the controller is connected", || is_connected(&lan));
+    lan.sandbox.until("it lets packets through", || lan.reaches("h1", "10.0.0.2"));
+}
+
+#[test]
+fn controllers_and_snoopers_see_packets() {
+    let Some(mut lan) = Lan::with_hosts(2) else { return };
+    let file = |lan: &Lan, name: &str| lan.sandbox.path(name).display().to_string();
+    let (seen, snooped) = (file(&lan, "seen"), file(&lan, "snooped"));
+    lan.sandbox.vsctl(&["set-controller", "br0", "tcp:127.0.0.1:6653"]);
+    controller(&mut lan, "ptcp:6653:127.0.0.1");
+    lan.sandbox.until("the controller is connected", || is_connected(&lan));
+    for (name, file, command) in [("monitor", &seen, "monitor br0 65534"), ("snoop", &snooped, "snoop br0")] {
+        let script = lan.sandbox.path(&format!("{name}.sh"));
+        std::fs::write(&script, format!("exec ovs-ofctl {command} > {file} 2>&1")).unwrap();
+        lan.start(SWITCH, &format!("sh {}", script.display()));
+    }
+    let count =
+        |file: &str, what: &str| std::fs::read_to_string(file).map_or(0, |text| text.matches(what).count());
+    lan.sandbox.ofctl(&["add-flow", "br0", "priority=9,udp,tp_dst=9,actions=controller"]);
+    let script = lan.sandbox.path("send.sh");
+    std::fs::write(&script, "for i in $(seq 100); do echo x > /dev/udp/10.0.0.2/9; done").unwrap();
+    lan.sandbox.until("the monitor is on", || {
+        lan.run("h1", &format!("bash {}", script.display()));
+        count(&seen, "tp_dst=9") > 0
+    });
+    let before = count(&seen, "tp_dst=9");
+    lan.run("h1", &format!("bash {}", script.display()));
+    lan.sandbox.until("every packet is reported", || count(&seen, "tp_dst=9") >= before + 100);
+    assert!(lan.reaches("h1", "10.0.0.2"));
+    lan.sandbox.until("the snooper has seen packet-ins", || count(&snooped, "OFPT_PACKET_IN") > 0);
+}
+
+#[test]
+fn settings_of_ports_and_bridges_hold() {
+    let Some(lan) = Lan::with_hosts(2) else { return };
+    let s = &lan.sandbox;
+    s.vsctl(&["set", "bridge", "br0", "other_config:hwaddr=02:00:00:00:00:aa"]);
+    assert!(lan.ip(SWITCH, "link show br0").contains("02:00:00:00:00:aa"));
+    assert_eq!(s.get("Bridge", "br0", "datapath_id"), "00000200000000aa");
+    s.vsctl(&["--may-exist", "add-br", "br0", "--", "--may-exist", "add-port", "br0", "h1"]);
+    s.vsctl(&["add-port", "br0", "i1", "--", "set", "interface", "i1", "type=internal", "mtu_request=1400"]);
+    assert!(lan.ip(SWITCH, "link show i1").contains("mtu 1400"));
+    assert_eq!(s.get("Interface", "i1", "mtu"), "1400");
+    s.vsctl(&["set", "interface", "h1", "mtu_request=1450"]);
+    assert!(lan.ip(SWITCH, "link show h1").contains("mtu 1450"));
+    // A fake bridge: its ports are in its VLAN.
+    s.vsctl(&["add-br", "fake", "br0", "30"]);
+    s.vsctl(&["add-port", "fake", "i2", "--", "set", "interface", "i2", "type=internal"]);
+    assert_eq!(s.vsctl(&["list-br"]), "br0\nfake\n");
+    assert_eq!(s.vsctl(&["br-to-vlan", "fake"]), "30\n");
+    assert!(lan.ip(SWITCH, "link show fake").contains("fake"));
+    assert_eq!(s.get("Port", "i2", "tag"), "30");
+    lan.ip(SWITCH, "link set fake up");
+    s.vsctl(&["--if-exists", "del-br", "fake", "--", "--if-exists", "del-br", "nothing"]);
+    assert!(!lan.output(SWITCH, "ip link show fake").status.success());
+}
+
+#[test]
+fn policing_limits_what_comes_in() {
+    let Some(mut lan) = Lan::with_hosts(2) else { return };
+    lan.serve_iperf("h2");
+    let free = lan.iperf("h1", "10.0.0.2", "-u -b 60M -t 1");
+    assert!(free > 40e6, "{free}");
+    let burst = ["ingress_policing_rate=10000", "ingress_policing_burst=1000"];
+    lan.sandbox.vsctl(&[&["set", "interface", "h1"], &burst[..]].concat());
+    let policed = lan.iperf("h1", "10.0.0.2", "-u -b 60M -t 2");
+    assert!((4e6..16e6).contains(&policed), "{policed}");
+    lan.sandbox.vsctl(&["set", "interface", "h1", "ingress_policing_rate=0"]);
+    let free = lan.iperf("h1", "10.0.0.2", "-u -b 60M -t 1");
+    assert!(free > 40e6, "{free}");
+}
+
+/// Internal ports live as long as the daemon has them open, with and without `--cleanup`.
+#[test]
+fn internal_ports_end_with_the_daemon() {
+    let Some(mut lan) = Lan::with_hosts(2) else { return };
+    lan.join("br0");
+    lan.ping("h1", "10.0.0.254", 5);
+    for cleanup in [false, true] {
+        assert!(lan.output(SWITCH, "ip link show br0").status.success());
+        lan.sandbox.stop_daemon(cleanup);
+        for name in ["br0", "ovs-netdev"] {
+            let shown = lan.output(SWITCH, &format!("ip link show {name}"));
+            assert!(!shown.status.success(), "{name} is left, cleanup: {cleanup}");
+        }
+        // A device that was there before stays.
+        lan.ip(SWITCH, "link show h1");
+        lan.sandbox.start_daemon();
+        lan.sandbox.until("the hosts are joined again", || lan.reaches("h1", "10.0.0.2"));
+    }
+}
