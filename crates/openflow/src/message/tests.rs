@@ -95,6 +95,23 @@ fn captured() {
     assert!(extra.is_ok() || missing == unseen.iter().collect::<Vec<_>>(), "no sample of {missing:?}");
 }
 
+/// Messages that Debian's ovs-vswitchd or `ovs-ofctl ofp-parse` 3.1.0 refused: damaged [`SAMPLES`]. A line each: the protocol, the
+/// error and the bytes.
+const REFUSED: &str = include_str!("refused.txt");
+
+#[test]
+fn refused() {
+    let mut bad = Vec::new();
+    for line in REFUSED.lines() {
+        let [name, error, hex] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
+        let is = decode(&bytes(hex), &Context::unbound(protocol(name)));
+        if is.as_ref().err().map(|e| e.name()) != Some(error) {
+            bad.push(format!("{line}\n  is {is:?}"));
+        }
+    }
+    assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
 /// A change to a message that leaves most of it as it was.
 #[derive(Debug, Clone)]
 enum Change {
