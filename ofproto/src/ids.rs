@@ -13,6 +13,11 @@ pub struct SwitchId(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct BundleId(pub u32);
 
+impl BundleId {
+    /// Where packets of controllers come from: no bundle of the switch.
+    pub const OUTSIDE: BundleId = BundleId(0);
+}
+
 /// One connection of a controller or management tool.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ConnId(pub u64);

@@ -1,6 +1,7 @@
 //! Rules, actions and their parts as text.
 
-use crate::rule::Rule;
+use crate::flow_mod::Change;
+use crate::rule::{Rule, RuleFlags};
 use crate::switch::Switch;
 use flow::text::{NoNames, PortNames, format_match};
 use flow::{Match, Subfield, Value};
@@ -47,8 +48,27 @@ pub fn subfield_is(sf: &Subfield, value: &Value) -> String {
     if sf.is_whole() {
         format!("{sf} is now {}", sf.field.format_value(value, None, &NoNames))
     } else {
-        format!("{sf} is now {:#x}", value.to_u128())
+        let value = value.to_u128();
+        if value == 0 { format!("{sf} is now 0") } else { format!("{sf} is now {value:#x}") }
     }
+}
+
+/// The flow that a `learn` action makes, for `ofproto/trace`.
+pub fn learned(change: &Change) -> String {
+    let m = format_match(&change.matching, None, &NoNames, None);
+    let mut s = format!("table={} {m} priority={}", change.filter.table, change.priority);
+    if change.new_cookie != 0 {
+        let _ = write!(s, " cookie={:#x}", change.new_cookie);
+    }
+    let timeouts = [("idle", change.idle_timeout_s), ("hard", change.hard_timeout_s)];
+    for (name, seconds) in timeouts.into_iter().filter(|(_, seconds)| *seconds != 0) {
+        let _ = write!(s, " {name}={seconds}");
+    }
+    if change.flags.contains(RuleFlags::SEND_FLOW_REM) {
+        s.push_str(" send_flow_rem");
+    }
+    let _ = write!(s, " actions={}", actions(&change.actions));
+    s
 }
 
 /// A rule as `bridge/dump-flows` prints it, with its statistics. Times in milliseconds.

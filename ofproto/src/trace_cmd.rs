@@ -1,7 +1,9 @@
 //! `ofproto/trace` and `ofproto/trace-packet-out` (ovs-vswitchd(8)).
 
+use crate::effects::{Effect, Passed};
 use crate::fabric::Fabric;
 use crate::ids::{OfPort, SwitchId};
+use crate::rule::Count;
 use crate::switch::{State, Switch};
 use crate::text::SwitchPorts;
 use crate::xlate::trace::{self, Trace};
@@ -268,6 +270,7 @@ fn trace_one(
         && let Some(packet) = &target.packet
     {
         run_side_effects(fabric, packet, &flow, &t.actions);
+        learn(fabric, packet, &flow, &t.effects);
     }
     recirculations(&t)
 }
@@ -321,6 +324,21 @@ fn run_side_effects(fabric: &Fabric, packet: &Packet, flow: &Flow, actions: &Act
     if pruned.iter().any(|a| matches!(a, Action::Userspace(_) | Action::Clone(_))) {
         fabric.dpif.execute(packet.clone(), flow, &pruned);
     }
+}
+
+/// What the packet teaches: addresses and flows.
+fn learn(fabric: &Fabric, packet: &Packet, flow: &Flow, effects: &[Effect]) {
+    let lessons: Vec<Effect> = effects
+        .iter()
+        .filter(|e| matches!(e, Effect::Mac { .. } | Effect::Learn { .. } | Effect::FinTimeout { .. }))
+        .cloned()
+        .collect();
+    let passed = Passed {
+        count: Count { packets: 1, bytes: packet.len() as u64 },
+        used_ms: fabric.clock.now_ms(),
+        tcp_flags: flow.tcp_flags,
+    };
+    fabric.credit(&lessons, passed);
 }
 
 fn without_outputs(actions: &Actions) -> Actions {

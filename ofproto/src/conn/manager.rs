@@ -256,9 +256,13 @@ fn run_agent(agent: &mut Agent, env: &Env, now_ms: u64) -> Option<u64> {
     Some(deadline)
 }
 
-/// Ends rules whose time has come. The counters of those that a megaflow may have used are brought up to
+/// Ends rules, and entries of the MAC table, whose time has come. The counters of those that a megaflow may have used are brought up to
 /// date first, by the revalidator's last round.
 fn expire_flows(agent: &mut Agent, env: &Env, now_ms: u64) {
+    let macs_gone = env.fabric.read().switch(agent.id).is_some_and(|s| s.macs.lock().expire(now_ms));
+    if macs_gone {
+        env.fabric.changed();
+    }
     let has_any =
         env.fabric.read().switch(agent.id).is_some_and(|s| s.tables.iter().any(|t| t.has_expirable()));
     if !has_any {

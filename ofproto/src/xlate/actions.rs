@@ -119,7 +119,7 @@ impl Ctx<'_> {
 
     fn enqueue(&mut self, port: OfPort, queue: u32) {
         let before = self.flow.skb_priority;
-        self.flow.skb_priority = queue_priority(queue);
+        self.flow.skb_priority = queue;
         let port = if port == OfPort::IN_PORT { in_port(&self.flow) } else { port };
         if port == in_port(&self.flow) {
             self.detail("skipping output to input port");
@@ -130,7 +130,7 @@ impl Ctx<'_> {
     }
 
     fn set_queue(&mut self, queue: u32) {
-        self.flow.skb_priority = queue_priority(queue);
+        self.flow.skb_priority = queue;
     }
 
     fn set_field(&mut self, a: &SetField) {
@@ -263,10 +263,11 @@ impl Ctx<'_> {
 
     fn learn(&mut self, a: &action::Learn) {
         let flow = crate::learn::instantiate(a, &self.flow, &mut self.wc, &self.switch.tlv);
-        if self.trace.is_some() {
+        if self.trace.is_some() && !self.has_packet {
             self.warn("suppressing side effects, so learn action ignored");
             return;
         }
+        self.report(NodeKind::Detail, || text::learned(&flow.change));
         if let Some(dst) = &a.result_dst {
             let learned = flow.is_admitted(self.switch);
             dst.unwildcard(&mut self.wc, &self.switch.tlv);
@@ -291,7 +292,7 @@ impl Ctx<'_> {
         let (flow, stack, bytes) = (self.flow.clone(), self.stack.clone(), self.stack_bytes);
         let action_set = self.action_set.clone();
         let exit = self.exit;
-        self.below(|cx| cx.list(actions));
+        self.list(actions);
         // The packet in the datapath has changed; committing before the next output changes it back.
         (self.flow, self.stack, self.stack_bytes) = (flow, stack, bytes);
         (self.action_set, self.exit) = (action_set, exit);
@@ -328,10 +329,4 @@ impl Ctx<'_> {
         self.action_set.clear();
         self.flow.actset_output = u32::from(OfPort::UNSET.0);
     }
-}
-
-/// The priority by which a port's queue is known to the datapath: the handle of an HTB class.
-fn queue_priority(queue: u32) -> u32 {
-    const HTB_MAJOR: u32 = 1 << 16;
-    HTB_MAJOR | (queue.saturating_add(1) & 0xffff)
 }

@@ -31,6 +31,8 @@ pub(super) struct Ctx<'a> {
     pub state: &'a State,
     pub switch: &'a Switch,
     pub is_packet_out: bool,
+    /// There is a packet, for which side effects happen.
+    pub has_packet: bool,
 
     /// The packet as the tables see it now.
     pub flow: Flow,
@@ -74,6 +76,7 @@ impl<'a> Ctx<'a> {
             state,
             switch,
             is_packet_out: input.is_packet_out,
+            has_packet: input.packet.is_some(),
             flow: input.flow.clone(),
             base: input.flow.clone(),
             wc: wildcards::initial(&input.flow),
@@ -320,10 +323,8 @@ impl<'a> Ctx<'a> {
                 self.report_rule(&rule);
                 return Some(rule);
             }
-            if !honor_miss {
-                return None;
-            }
             let wanted = match table.miss {
+                _ if !honor_miss => false,
                 TableMiss::Continue => continue,
                 TableMiss::Controller => true,
                 TableMiss::Default => switch.packet_in_on_miss,

@@ -4,8 +4,8 @@ use super::ctx::Ctx;
 use super::trace::NodeKind;
 use super::vlan::{self, Tags};
 use crate::effects::Effect;
-use crate::ids::{BundleId, in_port};
-use crate::port::{Bundle, PortConfig};
+use crate::ids::{BundleId, OfPort, in_port};
+use crate::port::{Bundle, BundleSettings, PortConfig};
 use flow::{EthAddr, VLAN_CFI};
 
 /// Destination addresses outside 01:80:c2:00:00:0x that a bridge keeps to itself: EDP and EAPS of Extreme;
@@ -41,9 +41,18 @@ impl Ctx<'_> {
         self.wc.0.vlans[0].tci |= 0x0fff | VLAN_CFI;
         let port = in_port(&self.flow);
         let switch = self.switch;
-        let Some(bundle) = switch.bundle_of(port) else {
-            self.warn("no input bundle, dropping");
-            return;
+        let outside = Bundle { id: BundleId::OUTSIDE, settings: BundleSettings::trunk("OFPP_NONE", port) };
+        let bundle = match switch.bundle_of(port) {
+            Some(bundle) => bundle,
+            // A packet of a controller comes from no port and goes to all.
+            None if matches!(port, OfPort::NONE | OfPort::CONTROLLER) => &outside,
+            None => {
+                if switch.port(port).is_none() {
+                    self.report(NodeKind::Error, || format!("received packet on unknown port {}", port.0));
+                }
+                self.warn("no input bundle, dropping");
+                return;
+            }
         };
         if vlan::is_vlan_type(self.flow.dl_type) && !self.flow.vlans[0].is_present() {
             self.warn("partial VLAN tag, dropping");
@@ -75,10 +84,15 @@ impl Ctx<'_> {
     fn learn_source(&mut self, bundle: &Bundle, tags: &Tags) {
         let (mac, vlan) = (self.flow.dl_src, tags.vid());
         let macs = self.switch.macs.lock();
-        if !macs.may_learn(mac, vlan) {
+        if !macs.may_learn(mac, vlan) || bundle.id == BundleId::OUTSIDE {
             return;
         }
+        let news = macs.lookup(mac, vlan).is_none_or(|e| e.bundle != bundle.id && e.expires_ms.is_some());
         drop(macs);
+        if news && self.has_packet {
+            let name = &bundle.settings.name;
+            self.detail(&format!("learned that {mac} is on port {name} in VLAN {vlan}"));
+        }
         self.effects.push(Effect::Mac {
             switch: self.switch.id,
             mac,

@@ -73,7 +73,6 @@ impl Ctx<'_> {
     /// Puts the packet into the switch at the other end of a patch cable.
     fn cross_patch(&mut self, port: &Port) {
         let Some((switch, peer)) = self.state.patch_peer(port) else {
-            self.detail("Nonexistent patch port peer");
             return;
         };
         if !self.may_descend() {
@@ -135,7 +134,7 @@ impl Ctx<'_> {
         let note = ControllerUserdata {
             reason: why,
             // A trace without a packet of its own has nothing to send.
-            dont_send: self.trace.is_some(),
+            dont_send: self.trace.is_some() && !self.has_packet,
             continuation: to.pause,
             recirc_id,
             rule_cookie: self.rule_cookie,
