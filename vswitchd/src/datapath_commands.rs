@@ -37,40 +37,39 @@ fn on_fabrics<T>(b: &Bridges, f: impl FnOnce(Fabrics<'_>) -> T) -> T {
     f(&all)
 }
 
+/// Arguments, and the clock in milliseconds.
+type Dpctl = fn(Datapaths<'_>, &[&str], u64) -> Answer;
+
+/// Name without its `dpctl/`, usage, least and most arguments; in the order of `dpctl/list-commands`.
+const DPCTL: [(&str, &str, usize, usize, Dpctl); 14] = [
+    ("dump-dps", "", 0, 0, |dps, _, _| dpctl::dump_dps(dps)),
+    ("show", "[-s] [dp...]", 0, UNLIMITED, |dps, args, _| dpctl::show(dps, args)),
+    ("dump-flows", "[-m] [--names] [dp] [filter=..] [type=..] [pmd=..]", 0, 8, dpctl::dump_flows),
+    ("add-flow", PUT, 2, 8, |dps, args, now_ms| dpctl::add_flow(dps, args, false, now_ms)),
+    ("mod-flow", PUT, 2, 8, |dps, args, now_ms| dpctl::add_flow(dps, args, true, now_ms)),
+    ("get-flow", "[dp] ufid", 1, 4, dpctl::get_flow),
+    ("del-flow", "[dp] flow", 1, 4, |dps, args, _| dpctl::del_flow(dps, args)),
+    ("add-flows", "[dp] file", 1, 4, |dps, args, now_ms| dpctl::add_flows(dps, args, false, now_ms)),
+    ("mod-flows", "[dp] file", 1, 4, |dps, args, now_ms| dpctl::add_flows(dps, args, true, now_ms)),
+    ("del-flows", "[dp]", 0, 1, |dps, args, _| dpctl::del_flows(dps, args)),
+    ("offload-stats-show", "[dp]", 0, UNLIMITED, |dps, args, _| dpctl::offload_stats(dps, args)),
+    ("cache-get-size", "[dp]", 0, UNLIMITED, |dps, args, _| dpctl::cache_sizes(dps, args)),
+    ("list-commands", "", 0, UNLIMITED, |_, _, _| Ok(dpctl_commands())),
+    ("parse-actions", "actions", 1, UNLIMITED, |_, args, _| dpctl::parse_actions(args)),
+];
+const PUT: &str = "[dp] flow actions";
+
 fn add_dpctl(r: &mut Registry<Bridges>) {
-    const DUMP: &str = "[-m] [--names] [dp] [filter=..] [type=..] [pmd=..]";
-    const PUT: &str = "[dp] flow actions";
-    r.add_sync("dpctl/dump-dps", "", 0, 0, |b: &mut Bridges, _| {
-        on_datapaths(b, |dps, _| dpctl::dump_dps(dps))
-    });
-    r.add_sync("dpctl/show", "[-s] [dp...]", 0, UNLIMITED, |b, args| {
-        on_datapaths(b, |dps, _| dpctl::show(dps, args))
-    });
-    r.add_sync("dpctl/dump-flows", DUMP, 0, 8, |b, args| {
-        on_datapaths(b, |dps, now| dpctl::dump_flows(dps, args, now))
-    });
-    r.add_sync("dpctl/add-flow", PUT, 2, 8, |b, args| {
-        on_datapaths(b, |dps, now| dpctl::add_flow(dps, args, false, now))
-    });
-    r.add_sync("dpctl/mod-flow", PUT, 2, 8, |b, args| {
-        on_datapaths(b, |dps, now| dpctl::add_flow(dps, args, true, now))
-    });
-    r.add_sync("dpctl/add-flows", "[dp] file", 1, 4, |b, args| {
-        on_datapaths(b, |dps, now| dpctl::add_flows(dps, args, false, now))
-    });
-    r.add_sync("dpctl/mod-flows", "[dp] file", 1, 4, |b, args| {
-        on_datapaths(b, |dps, now| dpctl::add_flows(dps, args, true, now))
-    });
-    r.add_sync("dpctl/get-flow", "[dp] ufid", 1, 4, |b, args| {
-        on_datapaths(b, |dps, now| dpctl::get_flow(dps, args, now))
-    });
-    r.add_sync("dpctl/del-flow", "[dp] flow", 1, 4, |b, args| {
-        on_datapaths(b, |dps, _| dpctl::del_flow(dps, args))
-    });
-    r.add_sync("dpctl/del-flows", "[dp]", 0, 1, |b, args| {
-        on_datapaths(b, |dps, _| dpctl::del_flows(dps, args))
-    });
-    r.add_sync("dpctl/parse-actions", "actions", 1, UNLIMITED, |_, args| dpctl::parse_actions(args));
+    for (name, usage, min, max, run) in DPCTL {
+        r.add_sync(&format!("dpctl/{name}"), usage, min, max, move |b: &mut Bridges, args| {
+            on_datapaths(b, |dps, now_ms| run(dps, args, now_ms))
+        });
+    }
+}
+
+fn dpctl_commands() -> String {
+    let lines = DPCTL.map(|(name, usage, ..)| format!("  dpctl/{name:<23} {usage}\n"));
+    format!("The available commands are:\n{}", lines.concat())
 }
 
 fn add_dpif(r: &mut Registry<Bridges>) {
@@ -84,32 +83,60 @@ fn add_dpif(r: &mut Registry<Bridges>) {
     });
 }
 
-/// `[-pmd CORE] [DP]` of the `dpif-netdev/*` commands.
-fn core_option(args: &[&str]) -> Option<u32> {
-    let at = args.iter().position(|a| *a == "-pmd")?;
+/// The number behind an option of the `dpif-netdev/*` commands.
+fn option(args: &[&str], name: &str) -> Option<u32> {
+    let at = args.iter().position(|a| *a == name)?;
     args.get(at + 1)?.parse().ok()
 }
 
+/// The datapaths that the last argument names, or all.
+fn named_datapaths<'a>(b: &'a Bridges, args: &[&str]) -> Result<Vec<&'a datapath::Datapath>, String> {
+    let mut rest = args.iter();
+    let mut wanted = None;
+    while let Some(arg) = rest.next() {
+        match *arg {
+            "-pmd" | "-secs" | "-it" | "-ms" => drop(rest.next()),
+            "-nh" => {}
+            name => wanted = Some(name),
+        }
+    }
+    let all = b.layers().domains().map(|(_, d)| d.datapath.as_ref());
+    let found: Vec<_> = all.filter(|d| wanted.is_none_or(|w| dpctl::names(w, &d.name()))).collect();
+    if found.is_empty() { Err("please specify an existing datapath".to_owned()) } else { Ok(found) }
+}
+
 fn add_datapath(r: &mut Registry<Bridges>) {
-    type Show = fn(&datapath::Datapath, Option<u32>) -> String;
-    const OPTIONS: &str = "[-pmd core] [dp]";
-    let shows: [(&str, Show); 4] = [
-        ("dpif-netdev/pmd-stats-show", |d, core| d.pmd_stats_show(core)),
-        ("dpif-netdev/pmd-perf-show", |d, core| d.pmd_perf_show(core)),
-        ("dpif-netdev/pmd-rxq-show", |d, core| d.pmd_rxq_show(core, None)),
-        ("dpif-netdev/pmd-stats-clear", |d, core| {
-            d.pmd_stats_clear(core);
+    type Show = fn(&datapath::Datapath, &[&str]) -> String;
+    const PERF: &str = "[-nh] [-it iter-history-len] [-ms ms-history-len] [-pmd core] [dp]";
+    let shows: [(&str, &str, usize, Show); 6] = [
+        ("pmd-stats-show", "[-pmd core] [dp]", 3, |d, args| d.pmd_stats_show(option(args, "-pmd"))),
+        ("pmd-perf-show", PERF, 8, |d, args| d.pmd_perf_show(option(args, "-pmd"))),
+        ("pmd-rxq-show", "[-pmd core] [-secs secs] [dp]", 5, |d, args| {
+            d.pmd_rxq_show(option(args, "-pmd"), option(args, "-secs"))
+        }),
+        ("pmd-stats-clear", "[-pmd core] [dp]", 3, |d, args| {
+            d.pmd_stats_clear(option(args, "-pmd"));
             String::new()
         }),
+        ("pmd-rxq-rebalance", "[dp]", 1, |d, _| d.pmd_rxq_rebalance()),
+        ("bond-show", "[dp]", 1, |d, _| d.bond_show()),
     ];
-    for (name, show) in shows {
-        r.add_sync(name, OPTIONS, 0, 3, move |b: &mut Bridges, args| {
-            Ok(b.layers().domains().map(|(_, d)| show(&d.datapath, core_option(args))).collect())
+    for (name, usage, max, show) in shows {
+        r.add_sync(&format!("dpif-netdev/{name}"), usage, 0, max, move |b: &mut Bridges, args| {
+            Ok(named_datapaths(b, args)?.into_iter().map(|d| show(d, args)).collect())
         });
     }
-    r.add_sync("dpif-netdev/pmd-rxq-rebalance", "[dp]", 0, 1, |b, _| {
-        Ok(b.layers().domains().map(|(_, d)| d.datapath.pmd_rxq_rebalance()).collect())
-    });
+    type Which = fn(&datapath::Datapath) -> String;
+    let implementations: [(&str, Which); 3] = [
+        ("dpif-netdev/subtable-lookup-info-get", datapath::Datapath::subtable_lookup_show),
+        ("dpif-netdev/dpif-impl-get", datapath::Datapath::dpif_impl_show),
+        ("dpif-netdev/miniflow-parser-get", datapath::Datapath::miniflow_parser_show),
+    ];
+    for (name, show) in implementations {
+        r.add_sync(name, "", 0, 0, move |b: &mut Bridges, _| {
+            Ok(b.layers().domains().map(|(_, d)| show(&d.datapath)).collect())
+        });
+    }
     r.add_sync("ovs-rs/drops", "", 0, 0, |b, _| {
         Ok(b.layers().domains().map(|(_, d)| dpif_commands::drops(&d.datapath)).collect())
     });

@@ -8,7 +8,7 @@ mod show;
 mod tests;
 
 pub use flows::{add_flow, add_flows, del_flow, del_flows, dump_flows, get_flow, parse_actions};
-pub use show::{dump_dps, show};
+pub use show::{cache_sizes, dump_dps, offload_stats, show};
 
 use dpif::{Dpif, DpifError, PortNo};
 use std::sync::Arc;
@@ -61,7 +61,7 @@ pub(crate) fn choose<'a>(dps: Datapaths<'a>, name: Option<&str>) -> Result<&'a A
 }
 
 /// Whether `given` means the datapath called `full` (`netdev@ovs-netdev`, for short `ovs-netdev`).
-pub(crate) fn names(given: &str, full: &str) -> bool {
+pub fn names(given: &str, full: &str) -> bool {
     given == full || full.split_once('@').is_some_and(|(_, name)| name == given)
 }
 

@@ -1,6 +1,6 @@
 //! `dpctl/show`, `dpctl/dump-dps`.
 
-use super::{Datapaths, INVALID, Output, names};
+use super::{Datapaths, INVALID, Output, choose, names};
 use dpif::{Dpif, PortStats};
 use std::fmt::Write;
 
@@ -21,6 +21,26 @@ pub fn show(dps: Datapaths<'_>, args: &[&str]) -> Result<String, String> {
     }
     for missing in wanted.iter().filter(|w| !dps.iter().any(|d| names(w, &d.name()))) {
         out.error(&format!("opening datapath {missing} failed"), Some(INVALID));
+    }
+    out.finish()
+}
+
+/// `dpctl/offload-stats-show [DP]`: nothing is offloaded, which Open vSwitch says in this way.
+pub fn offload_stats(dps: Datapaths<'_>, args: &[&str]) -> Result<String, String> {
+    if !args.is_empty() {
+        choose(dps, args.first().copied())?;
+    }
+    let mut out = Output::default();
+    out.error("retrieving offload statistics", Some(INVALID));
+    out.finish()
+}
+
+/// `dpctl/cache-get-size [DP]`: datapaths, of whose caches none can be sized.
+pub fn cache_sizes(dps: Datapaths<'_>, args: &[&str]) -> Result<String, String> {
+    let mut out = Output::default();
+    match args.first() {
+        Some(name) => out.line(&format!("{}:", choose(dps, Some(name))?.name())),
+        None => dps.iter().for_each(|dp| out.line(&format!("{}:", dp.name()))),
     }
     out.finish()
 }
