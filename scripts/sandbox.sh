@@ -33,7 +33,7 @@ start_daemons() {
     ovsdb-server "$OVS_DBDIR/conf.db" --remote="punix:$OVS_RUNDIR/db.sock" \
         --remote=db:Open_vSwitch,Open_vSwitch,manager_options --pidfile --detach --log-file -vconsole:off
     ovs-vsctl --no-wait init
-    target/release/ovs-vswitchd "unix:$OVS_RUNDIR/db.sock" -vconsole:emer -vfile:info \
+    "${CARGO_TARGET_DIR:-target}/release/ovs-vswitchd" "unix:$OVS_RUNDIR/db.sock" -vconsole:emer -vfile:info \
         --pidfile --detach --log-file
 }
 
@@ -79,6 +79,7 @@ show() {
     try ovs-appctl dpctl/dump-flows
     try ovs-appctl fdb/show br0
     try ovs-appctl ofproto/trace br0 in_port=1,icmp,nw_src=10.83.0.1,nw_dst=10.83.0.2
+    sleep 5.5 # statistics are written to the database every five seconds
     try ovs-vsctl --columns=name,ofport,statistics list interface ovsrs-p1
 }
 
