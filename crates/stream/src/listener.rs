@@ -8,6 +8,7 @@ use nix::sys::stat::{Mode, fchmod};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -34,7 +35,7 @@ pub struct Listener {
 
 #[derive(Debug)]
 enum Inner {
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener, SocketFile),
     Tcp(TcpListener),
     Tls { listener: TcpListener, tls: Tls, handshakes: JoinSet<io::Result<Stream>> },
 }
@@ -49,7 +50,7 @@ impl Listener {
     /// [`Listener::bind`] with a DiffServ code point for TCP and TLS packets.
     pub fn bind_with(target: &Target, tls: &Tls, dscp: Option<u8>) -> io::Result<Listener> {
         let inner = match target {
-            Target::Punix(path) => Inner::Unix(bind_unix(path)?, path.clone()),
+            Target::Punix(path) => Inner::Unix(bind_unix(path)?, SocketFile::of(path)?),
             Target::Ptcp { port, host } => Inner::Tcp(bind_tcp(*host, *port, dscp)?),
             Target::Pssl { port, host } => {
                 // A misconfiguration shows now and not only to the first peer.
@@ -80,8 +81,8 @@ impl Listener {
 
     /// Leaves a unix socket's file in place when this is dropped: another process has taken it over.
     pub fn keep_file(&mut self) {
-        if let Inner::Unix(_, path) = &mut self.inner {
-            path.clear();
+        if let Inner::Unix(_, file) = &mut self.inner {
+            file.path.clear();
         }
     }
 
@@ -112,12 +113,29 @@ impl AsFd for Listener {
     }
 }
 
-impl Drop for Listener {
+/// The name of a unix socket. It goes with the listener, unless somebody else has taken the name since: a
+/// successor may have been made before this one is dropped.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(SocketFile { path: path.to_owned(), identity: identity(path)? })
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Inner::Unix(_, path) = &self.inner
-            && !path.as_os_str().is_empty()
-        {
-            let _ = std::fs::remove_file(path);
+        if identity(&self.path).is_ok_and(|now| now == self.identity) {
+            let _ = std::fs::remove_file(&self.path);
         }
     }
 }
@@ -175,4 +193,23 @@ fn bind_tcp(host: Option<IpAddr>, port: u16, dscp: Option<u8>) -> io::Result<Tcp
     set_dscp(&socket, addr, dscp)?;
     socket.bind(addr)?;
     socket.listen(TCP_BACKLOG)
+}
+
+#[cfg(test)]
+mod successor_tests {
+    use super::*;
+    use crate::TlsConfig;
+
+    #[tokio::test]
+    async fn a_listener_leaves_the_name_to_its_successor() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = Target::Punix(dir.path().join("s"));
+        let tls = Tls::new(TlsConfig::default());
+        let first = Listener::bind(&target, &tls).unwrap();
+        let second = Listener::bind(&target, &tls).unwrap();
+        drop(first);
+        assert!(dir.path().join("s").exists());
+        drop(second);
+        assert!(!dir.path().join("s").exists());
+    }
 }
