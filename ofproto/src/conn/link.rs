@@ -26,6 +26,8 @@ const READ_CHUNK: usize = 64 << 10;
 /// How long a peer may take to read the last bytes of a connection that we close.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
 const HEADER_LEN: usize = 8;
+/// How long a peer that was refused may take to hang up, in milliseconds.
+const REFUSED_LINGER_MS: u64 = 1_000;
 const OFPT_ECHO_REPLY: u8 = 3;
 
 static NEXT_CONN: AtomicU64 = AtomicU64::new(1);
@@ -297,9 +299,19 @@ async fn handshake(
             let version = hello.versions.newest().unwrap_or(Version::Of10);
             stream.write_all(&error_msg::encode_hello_failed(error, version, &text)).await?;
             let _ = stream.shutdown().await;
+            drain(stream, env).await;
             Err(LinkError::Protocol)
         }
     }
+}
+
+/// Reads what a refused peer still has to say, for a moment: closing before would take our refusal away from
+/// it.
+async fn drain(stream: &mut Stream, env: &LinkEnv) {
+    let patience = env.clock.sleep_until_ms(env.clock.now_ms() + REFUSED_LINGER_MS);
+    let mut scrap = [0; HEADER_LEN];
+    let rest = async { while matches!(stream.read(&mut scrap).await, Ok(n) if n > 0) {} };
+    tokio::select! { () = rest => {}, () = patience => {} }
 }
 
 fn eof() -> LinkError {
