@@ -178,9 +178,9 @@ fn add_revalidator(r: &mut Registry<Bridges>) {
         });
     });
     for (name, paused) in [("revalidator/pause", true), ("revalidator/resume", false)] {
-        r.add_sync(name, "", 0, 0, move |b: &mut Bridges, _| {
+        r.add_hidden(name, 0, 0, move |b: &mut Bridges, _, reply: Reply| {
             on_fabrics(b, |all| all.iter().for_each(|(_, f)| f.steer(|r| r.paused = paused)));
-            Ok(String::new())
+            reply.ok("");
         });
     }
 }
@@ -196,7 +196,7 @@ fn add_switch(r: &mut Registry<Bridges>) {
         on_fabrics(b, |all| trace_cmd::run_packet_out(all, args))
     });
     // Tunnels have no rows yet: there are none to list.
-    r.add_sync("ofproto/list-tunnels", "", 0, 0, |_, _| Ok(String::new()));
+    r.add_hidden("ofproto/list-tunnels", 0, 0, |_, _, reply: Reply| reply.ok(""));
     r.add_sync("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |b, args| {
         on_fabrics(b, |all| dpif_commands::dump_rules(all, args))
     });
