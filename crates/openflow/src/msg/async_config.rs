@@ -117,8 +117,8 @@ impl AsyncConfig {
         Some(out)
     }
 
-    /// Encodes a set-async for the kinds in `msgs`, as primary and as secondary. Before OpenFlow 1.4 it sets those that there were
-    /// before properties, whatever `msgs` says.
+    /// Encodes a set-async for the kinds in `msgs`, as primary and as secondary. Before OpenFlow 1.4 it
+    /// sets those that there were before properties, whatever `msgs` says.
     #[must_use]
     pub fn encode_set(&self, msgs: &[AsyncMsg], version: Version, xid: u32) -> Vec<u8> {
         let mut out = Vec::new();
@@ -262,4 +262,68 @@ fn kind_of(property: PropertyType) -> Option<(AsyncMsg, bool)> {
     let PropertyType::Standard(number) = property else { return None };
     let msg = AsyncMsg::ALL.get(usize::from(number / 2))?;
     Some((*msg, number % 2 == 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identify;
+
+    const PACKET_IN: usize = AsyncMsg::PacketIn as usize;
+    const PORT_STATUS: usize = AsyncMsg::PortStatus as usize;
+
+    fn change(message: &[u8]) -> Result<AsyncChange, OfError> {
+        AsyncChange::decode(&identify(message).unwrap())
+    }
+
+    #[test]
+    fn secondaries_get_port_status_alone_at_first() {
+        for version in Version::ALL {
+            let config = AsyncConfig::initial(version);
+            assert_eq!(config.secondary, [0, 7, 0, 0, 0, 0]);
+            assert_ne!(config.mask(AsyncMsg::FlowRemoved, true) & 7, 0);
+            let invalid_ttl = 1 << reason::INVALID_TTL;
+            assert_eq!(config.mask(AsyncMsg::PacketIn, true) & invalid_ttl, 0);
+        }
+    }
+
+    #[test]
+    fn messages_with_properties_change_what_they_name() {
+        let wanted = AsyncConfig { primary: [0, 5, 0, 0, 0, 0], secondary: [0, 2, 0, 0, 0, 0] };
+        let message = wanted.encode_set(&[AsyncMsg::PortStatus], Version::Of14, 1);
+        let before = AsyncConfig::initial(Version::Of14);
+        let after = change(&message).unwrap().applied_to(&before);
+        assert_eq!((after.primary[PORT_STATUS], after.secondary[PORT_STATUS]), (5, 2));
+        assert_eq!(after.primary[PACKET_IN], before.primary[PACKET_IN]);
+    }
+
+    #[test]
+    fn messages_without_properties_change_all() {
+        let wanted = AsyncConfig { primary: [0, 5, 0, 0, 0, 0], secondary: [0; 6] };
+        let message = wanted.encode_set(&[], Version::Of13, 1);
+        let after = change(&message).unwrap().applied_to(&AsyncConfig::initial(Version::Of13));
+        assert_eq!(after, wanted);
+    }
+
+    #[test]
+    fn table_misses_of_all_kinds_are_wanted_together() {
+        let mut wanted = AsyncConfig::default();
+        wanted.primary[PACKET_IN] = 1 << reason::NO_MATCH;
+        for (version, implicit) in [(Version::Of12, true), (Version::Of13, false), (Version::Of15, false)] {
+            let message = wanted.encode_set(&[AsyncMsg::PacketIn], version, 1);
+            let mask = change(&message).unwrap().primary[PACKET_IN].unwrap();
+            assert_ne!(mask & 1 << reason::EXPLICIT_MISS, 0);
+            assert_eq!(mask & 1 << reason::IMPLICIT_MISS != 0, implicit, "{version}");
+        }
+    }
+
+    #[test]
+    fn reasons_that_do_not_exist_are_refused_in_properties() {
+        let mut message = Vec::new();
+        Form::Ofpt14SetAsync.put(Version::Of14, 1, &mut message, |out| put_u32(out, 3, 8));
+        assert_eq!(change(&message), Err(OfError::OfpacfcInvalid));
+        let mut message = Vec::new();
+        Form::NxtSetAsyncConfig.put(Version::Of10, 1, &mut message, |out| out.put_bytes(&[0xff; 24]));
+        assert_eq!(change(&message).unwrap().primary[PORT_STATUS], Some(7));
+    }
 }

@@ -229,3 +229,77 @@ fn check_bucket(bucket: &Bucket, group_type: GroupType, command: GroupModCommand
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::msg::group;
+    use crate::{PortNo, Protocol, identify};
+
+    fn add(group_type: GroupType, buckets: Vec<Bucket>) -> GroupMod {
+        GroupMod {
+            command: GroupModCommand::Add,
+            group_type,
+            group_id: 1,
+            command_bucket_id: bucket_id::ALL,
+            buckets,
+            selection: None,
+        }
+    }
+
+    fn bucket(id: u32) -> Bucket {
+        Bucket {
+            bucket_id: id,
+            weight: 0,
+            watch_port: PortNo::NONE,
+            watch_group: group::id::ANY,
+            actions: Vec::new(),
+        }
+    }
+
+    fn again(group_mod: &GroupMod, protocol: Protocol) -> Result<GroupMod, OfError> {
+        let message = group_mod.encode(&Target::new(protocol), 1).unwrap();
+        GroupMod::decode(&identify(&message).unwrap(), &Context::unbound(protocol))
+    }
+
+    #[test]
+    fn buckets_fit_the_type() {
+        let indirect = |n: u32| add(GroupType::Indirect, (0..n).map(bucket).collect());
+        let mut failover = add(GroupType::FastFailover, vec![bucket(0)]);
+        let mut all = add(GroupType::All, vec![bucket(0)]);
+        all.buckets[0].watch_port = PortNo(1);
+        for protocol in [Protocol::Of10Std, Protocol::Of11, Protocol::Of13, Protocol::Of15] {
+            assert_eq!(again(&indirect(0), protocol), Err(OfError::OfpgmfcInvalidGroup));
+            assert!(again(&indirect(1), protocol).is_ok());
+            assert_eq!(again(&indirect(2), protocol), Err(OfError::OfpgmfcInvalidGroup));
+            failover.buckets[0].watch_port = PortNo::NONE;
+            assert_eq!(again(&failover, protocol), Err(OfError::OfpgmfcInvalidGroup));
+            failover.buckets[0].watch_port = PortNo(1);
+            assert!(again(&failover, protocol).is_ok());
+            assert_eq!(again(&all, protocol), Err(OfError::OfpgmfcWatchUnsupported));
+        }
+    }
+
+    #[test]
+    fn buckets_are_inserted_since_openflow15() {
+        let mut insert = add(GroupType::All, vec![bucket(3)]);
+        insert.command = GroupModCommand::InsertBucket;
+        insert.command_bucket_id = bucket_id::LAST;
+        assert_eq!(again(&insert, Protocol::Of15), Ok(insert.clone()));
+        assert_eq!(insert.encode(&Target::new(Protocol::Of13), 1), None);
+        let whole = [bucket(1), bucket(3)];
+        let modify = insert.in_terms_of(Version::Of13, &whole, true);
+        assert_eq!((modify.command, modify.buckets.as_slice()), (GroupModCommand::Modify, whole.as_slice()));
+        assert_eq!(insert.in_terms_of(Version::Of15, &whole, true), insert);
+        insert.command = GroupModCommand::RemoveBucket;
+        assert_eq!(again(&insert, Protocol::Of15), Err(OfError::OfpgmfcBadBucket));
+    }
+
+    #[test]
+    fn adding_or_modifying_is_one_of_the_two() {
+        let mut either = add(GroupType::All, Vec::new());
+        either.command = GroupModCommand::AddOrModify;
+        assert_eq!(either.in_terms_of(Version::Of13, &[], false).command, GroupModCommand::Add);
+        assert_eq!(either.in_terms_of(Version::Of15, &[], true).command, GroupModCommand::Modify);
+    }
+}

@@ -1,137 +1,19 @@
-//! `OFPST_FLOW` and `OFPST_AGGREGATE`, with Nicira's own in OpenFlow 1.0: dump flows, or sum them up.
+//! Flows, one by one.
 
 use std::borrow::Cow;
 
 use flow::{Match, MiniMatch};
 
+use super::known;
 use crate::action::Action;
 use crate::context::{Context, Target, take_match, take_nxm_match, take_of10_match};
 use crate::elapsed::Elapsed;
 use crate::form::{Form, Incoming};
-use crate::msg::flow_mod::{FlowFlags, GROUP_ANY};
+use crate::msg::flow_mod::FlowFlags;
 use crate::msg::oxs::Oxs;
 use crate::multipart::MultipartWriter;
 use crate::wire::{PutBytes, Reader, len16};
-use crate::{OfError, PortNo, Protocol, Version};
-
-/// A request for flows, or for the sum of their counters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FlowStatsRequest {
-    /// The flows must be at least as specific as this.
-    pub matched: MiniMatch,
-    /// The flows must have these bits of their cookie where `cookie_mask` is set.
-    pub cookie: u64,
-    /// Which bits of `cookie` count.
-    pub cookie_mask: u64,
-    /// The flows must output to this port, [`PortNo::NONE`] for any.
-    pub out_port: PortNo,
-    /// The flows must output to this group, [`GROUP_ANY`] for any.
-    pub out_group: u32,
-    /// The table, 255 for all.
-    pub table_id: u8,
-}
-
-impl FlowStatsRequest {
-    /// Decodes a flow or aggregate request.
-    ///
-    /// # Errors
-    /// `OFPBRC_BAD_LEN`, `OFPBAC_BAD_OUT_PORT` and those of matches.
-    pub fn decode(msg: &Incoming<'_>, context: &Context<'_>) -> Result<Self, OfError> {
-        let mut r = msg.body();
-        match msg.form {
-            Form::Ofpst10FlowRequest | Form::Ofpst10AggregateRequest => Self::take_of10(&mut r),
-            Form::NxstFlowRequest | Form::NxstAggregateRequest => Self::take_nxm(&mut r, context),
-            _ => Self::take_of11(&mut r, context),
-        }
-    }
-
-    fn take_of10(r: &mut Reader<'_>) -> Result<Self, OfError> {
-        let matched = MiniMatch::from(&take_of10_match(r)?);
-        let table_id = r.u8()?;
-        r.skip(1)?;
-        let out_port = PortNo(r.u16()?);
-        Ok(Self { matched, cookie: 0, cookie_mask: 0, out_port, out_group: GROUP_ANY, table_id })
-    }
-
-    fn take_nxm(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Self, OfError> {
-        let out_port = PortNo(r.u16()?);
-        let match_len = usize::from(r.u16()?);
-        let table_id = r.u8()?;
-        r.skip(3)?;
-        let options = flow::oxm::Options { allow_cookie: true, ..context.match_options() };
-        let decoded = take_nxm_match(r, match_len, options)?;
-        if !r.is_empty() {
-            return Err(OfError::OfpbrcBadLen);
-        }
-        Ok(Self {
-            matched: MiniMatch::from(&decoded.matched),
-            cookie: decoded.cookie,
-            cookie_mask: decoded.cookie_mask,
-            out_port,
-            out_group: GROUP_ANY,
-            table_id,
-        })
-    }
-
-    fn take_of11(r: &mut Reader<'_>, context: &Context<'_>) -> Result<Self, OfError> {
-        let table_id = r.u8()?;
-        r.skip(3)?;
-        let out_port = PortNo::from_of11(r.u32()?)?;
-        let out_group = r.u32()?;
-        r.skip(4)?;
-        let cookie = r.u64()?;
-        let cookie_mask = r.u64()?;
-        let matched = MiniMatch::from(&take_match(r, context.match_options())?);
-        Ok(Self { matched, cookie, cookie_mask, out_port, out_group, table_id })
-    }
-
-    /// Encodes a flow request, an aggregate request if `aggregate` is set.
-    #[must_use]
-    pub fn encode(&self, aggregate: bool, target: &Target<'_>, xid: u32) -> Vec<u8> {
-        let form = match (target.protocol, aggregate) {
-            (Protocol::Of10Std | Protocol::Of10StdTid, false) => Form::Ofpst10FlowRequest,
-            (Protocol::Of10Std | Protocol::Of10StdTid, true) => Form::Ofpst10AggregateRequest,
-            (Protocol::Of10Nxm | Protocol::Of10NxmTid, false) => Form::NxstFlowRequest,
-            (Protocol::Of10Nxm | Protocol::Of10NxmTid, true) => Form::NxstAggregateRequest,
-            (_, false) => Form::Ofpst11FlowRequest,
-            (Protocol::Of15, true) => Form::Ofpst15AggregateRequest,
-            (_, true) => Form::Ofpst11AggregateRequest,
-        };
-        let mut out = Vec::with_capacity(128);
-        form.put(target.version(), xid, &mut out, |out| match form {
-            Form::Ofpst10FlowRequest | Form::Ofpst10AggregateRequest => {
-                out.put_bytes(&flow::legacy::encode_ofp10(&self.matched.expand()));
-                out.put_u8(self.table_id);
-                out.put_zeros(1);
-                out.put_u16(self.out_port.0);
-            }
-            Form::NxstFlowRequest | Form::NxstAggregateRequest => self.put_nxm(out, target),
-            _ => self.put_of11(out, target),
-        });
-        out
-    }
-
-    fn put_nxm(&self, out: &mut Vec<u8>, target: &Target<'_>) {
-        out.put_u16(self.out_port.0);
-        let match_len_at = out.len();
-        out.put_zeros(2);
-        out.put_u8(self.table_id);
-        out.put_zeros(3);
-        let match_len = target.put_nxm_match(out, &self.matched.expand(), self.cookie, self.cookie_mask);
-        out.set_u16(match_len_at, len16(match_len));
-    }
-
-    fn put_of11(&self, out: &mut Vec<u8>, target: &Target<'_>) {
-        out.put_u8(self.table_id);
-        out.put_zeros(3);
-        out.put_u32(self.out_port.to_of11());
-        out.put_u32(self.out_group);
-        out.put_zeros(4);
-        out.put_u64(self.cookie);
-        out.put_u64(self.cookie_mask);
-        target.put_match(out, &self.matched.expand());
-    }
-}
+use crate::{OfError, Version};
 
 /// A flow, with its counters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,10 +68,6 @@ pub fn decode_reply(msg: &Incoming<'_>, context: &Context<'_>) -> Result<Vec<Flo
 pub fn append(stats: &FlowStats<'_>, target: &Target<'_>, replies: &mut MultipartWriter) -> bool {
     let form = replies.form();
     replies.append(|out| stats.put(out, form, target))
-}
-
-fn known(count: u64) -> Option<u64> {
-    if count == u64::MAX { None } else { Some(count) }
 }
 
 /// Nicira's messages have ages plus one, and 0 for unknown.
@@ -454,67 +332,5 @@ impl FlowStats<'_> {
         let match_len = target.put_nxm_match(out, &self.matched.expand(), 0, 0);
         out.set_u16(match_len_at, len16(match_len));
         target.encoder(out).actions(&self.actions);
-    }
-}
-
-/// The sum of the counters of flows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AggregateStats {
-    /// Packets, `u64::MAX` if not known.
-    pub packet_count: u64,
-    /// Bytes, `u64::MAX` if not known.
-    pub byte_count: u64,
-    /// Flows, `u32::MAX` if not known.
-    pub flow_count: u32,
-}
-
-impl AggregateStats {
-    /// Decodes a reply.
-    ///
-    /// # Errors
-    /// `OFPBMC_BAD_LEN`
-    pub fn decode_reply(msg: &Incoming<'_>) -> Result<Self, OfError> {
-        let mut r = msg.body();
-        if msg.form == Form::Ofpst15AggregateReply {
-            let oxs = Oxs::take(&mut r)?;
-            return Ok(Self {
-                packet_count: oxs.packet_count.unwrap_or(u64::MAX),
-                byte_count: oxs.byte_count.unwrap_or(u64::MAX),
-                flow_count: oxs.flow_count.unwrap_or(u32::MAX),
-            });
-        }
-        Ok(Self { packet_count: r.u64()?, byte_count: r.u64()?, flow_count: r.u32()? })
-    }
-
-    /// Encodes the reply to `request`, which must be an aggregate request.
-    #[must_use]
-    pub fn encode_reply(&self, request: &Incoming<'_>) -> Vec<u8> {
-        let form = request.form.reply(request.version).unwrap_or(Form::OfpstAggregateReply);
-        self.encode(form, request.version, request.header.xid)
-    }
-
-    /// Encodes a reply of the form `form`.
-    pub(crate) fn encode(&self, form: Form, version: Version, xid: u32) -> Vec<u8> {
-        let mut out = Vec::new();
-        form.put(version, xid, &mut out, |out| {
-            if form == Form::Ofpst15AggregateReply {
-                let flow_count = if self.flow_count == u32::MAX { None } else { Some(self.flow_count) };
-                Oxs {
-                    packet_count: known(self.packet_count),
-                    byte_count: known(self.byte_count),
-                    flow_count,
-                    ..Oxs::default()
-                }
-                .put(out);
-                return;
-            }
-            let is_of10_std = version == Version::Of10 && form == Form::OfpstAggregateReply;
-            let count = |count| if is_of10_std { known(count).unwrap_or(0) } else { count };
-            out.put_u64(count(self.packet_count));
-            out.put_u64(count(self.byte_count));
-            out.put_u32(self.flow_count);
-            out.put_zeros(4);
-        });
-        out
     }
 }
