@@ -147,3 +147,18 @@ fn a_second_daemon_waits_for_the_lock() {
     s.appctl(&["-t", s.path("second.ctl").to_str().unwrap(), "exit"]);
     assert!(second.wait().unwrap().success());
 }
+
+#[test]
+fn tools_connect_after_a_change_of_protocols() {
+    let s = Sandbox::new();
+    let passive = s.path("br0.controller").display().to_string();
+    s.vsctl(&["add-br", "br0", "--", "set-controller", "br0", &format!("punix:{passive}")]);
+    for versions in ["OpenFlow13", "OpenFlow10,OpenFlow14", "OpenFlow15"] {
+        s.vsctl(&["set", "bridge", "br0", &format!("protocols={versions}")]);
+        for to in ["br0", &format!("unix:{passive}")] {
+            s.ofctl(&["-O", versions, "dump-flows", to]);
+        }
+        let refused = s.command("ovs-ofctl").args(["-O", "OpenFlow12", "dump-flows", "br0"]).output();
+        assert!(String::from_utf8_lossy(&refused.unwrap().stderr).contains("version negotiation failed"));
+    }
+}

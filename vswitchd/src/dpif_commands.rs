@@ -153,7 +153,8 @@ pub fn enable(fabrics: Fabrics<'_>, what: Switchable, on: bool) -> String {
     match what {
         Switchable::Megaflows => format!("megaflows {verb}"),
         Switchable::Ufid => {
-            format!("Datapath dumping tersely using UFID {verb}")
+            let whose = if on { " for supported datapaths" } else { "" };
+            format!("Datapath dumping tersely using UFID {verb}{whose}")
         }
     }
 }

@@ -56,7 +56,7 @@ pub fn commit(
         c.mpls(false);
     }
     c.vlans();
-    c.header(Attr::Priority);
+    c.header_as(Attr::Priority, true);
     c.header(Attr::SkbMark);
     slow
 }

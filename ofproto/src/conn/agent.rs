@@ -46,7 +46,7 @@ enum Source {
         tap: SnoopTap,
     },
     Passive {
-        _service: Service,
+        service: Service,
     },
     /// The target cannot be listened on; tried again with the next configuration.
     Failed,
@@ -137,16 +137,18 @@ impl Agent {
             return;
         }
         self.versions = versions;
-        let configs: Vec<_> = std::mem::take(&mut self.controllers).into_values().map(|c| c.config).collect();
-        for config in configs {
-            let target = config.remote.target.to_string();
+        for (target, controller) in std::mem::take(&mut self.controllers) {
             self.drop_conns(env, |origin| origin.target() == Some(&target));
-            self.add_controller(env, config);
+            if let Source::Passive { service } = &controller.source {
+                service.set_versions(versions);
+                self.controllers.insert(target, controller);
+            } else {
+                self.add_controller(env, controller.config);
+            }
         }
-        if let Some((target, service)) = self.mgmt.take() {
-            drop(service);
+        if let Some((_, Some(service))) = &self.mgmt {
+            service.set_versions(versions);
             self.drop_conns(env, |origin| *origin == Origin::Management);
-            self.listen_mgmt(env, target);
         }
     }
 
@@ -185,7 +187,7 @@ impl Agent {
             let link_env = self.link_env(env, None);
             let origin = Origin::Accepted(target.clone());
             match Service::start(&config.remote, origin, &self.name, &env.tls, link_env) {
-                Ok(service) => Source::Passive { _service: service },
+                Ok(service) => Source::Passive { service },
                 Err(e) => {
                     tracing::error!(target: "connmgr", "{}: failed to listen on {target}: {}",
                         self.name, stream::error_text(&e));
@@ -452,7 +454,7 @@ impl Controller {
     fn reconfigure(&mut self, config: ControllerConfig) {
         match &self.source {
             Source::Active { remote, .. } => remote.reconfigure(config.remote.clone()),
-            Source::Passive { _service } => _service.reconfigure(&config.remote),
+            Source::Passive { service } => service.reconfigure(&config.remote),
             Source::Failed => {}
         }
         self.config = config;

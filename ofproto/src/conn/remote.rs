@@ -2,6 +2,7 @@
 
 use super::Origin;
 use super::link::{self, Keeper, LinkEnv, LinkError};
+use openflow::msg::hello::VersionSet;
 use parking_lot::Mutex;
 use std::io;
 use std::sync::Arc;
@@ -155,6 +156,7 @@ fn end_text(end: &LinkError) -> Option<String> {
 pub struct Service {
     task: JoinHandle<()>,
     probe_ms: Arc<AtomicU32>,
+    versions: Arc<Mutex<VersionSet>>,
 }
 
 impl Service {
@@ -168,14 +170,21 @@ impl Service {
     ) -> io::Result<Self> {
         let listener = Listener::bind_with(&config.target, tls, config.dscp)?;
         let probe_ms = Arc::new(AtomicU32::new(config.probe_interval_ms));
+        let versions = Arc::new(Mutex::new(env.versions));
         let accepting = Accepting {
             listener,
             origin,
             switch_name: switch_name.to_owned(),
             probe_ms: probe_ms.clone(),
+            versions: versions.clone(),
             env,
         };
-        Ok(Service { task: tokio::spawn(accepting.run()), probe_ms })
+        Ok(Service { task: tokio::spawn(accepting.run()), probe_ms, versions })
+    }
+
+    /// The versions to offer on connections to come. The socket stays: to bind it anew would race with its end.
+    pub fn set_versions(&self, versions: VersionSet) {
+        *self.versions.lock() = versions;
     }
 
     /// Takes over settings for connections to come.
@@ -195,6 +204,7 @@ struct Accepting {
     origin: Origin,
     switch_name: String,
     probe_ms: Arc<AtomicU32>,
+    versions: Arc<Mutex<VersionSet>>,
     env: LinkEnv,
 }
 
@@ -212,7 +222,8 @@ impl Accepting {
                 Ok(stream) => {
                     let name = format!("{}<->{}", self.switch_name, stream.name());
                     let probe_ms = self.probe_ms.load(Relaxed);
-                    links.spawn(accepted(stream, name, self.origin.clone(), probe_ms, self.env.clone()));
+                    let env = LinkEnv { versions: *self.versions.lock(), ..self.env.clone() };
+                    links.spawn(accepted(stream, name, self.origin.clone(), probe_ms, env));
                 }
                 Err(e) => {
                     tracing::warn!(target: "vconn", "{}: accept failed ({})",

@@ -267,7 +267,7 @@ pub fn get_flow(dps: Datapaths<'_>, args: &[&str], now_ms: u64) -> Result<String
     let mut out = Output::default();
     let Some((ufid, _)) = rest.first().and_then(|w| parse_ufid(w)) else {
         // The stock daemon says so without calling it an error, and scripts know it.
-        out.error("parsing flow ufid", Some(INVALID));
+        out.error("parsing flow ufid", None);
         return Ok(out.text);
     };
     let ports = Ports::of(dp.as_ref());

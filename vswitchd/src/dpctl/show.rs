@@ -51,7 +51,8 @@ fn one(out: &mut Output, dp: &dyn Dpif, with_stats: bool) {
     out.line(&format!("  lookups: hit:{} missed:{} lost:{}", s.hit, s.missed, s.lost));
     out.line(&format!("  flows: {}", s.flows));
     for p in dp.ports() {
-        out.line(&format!("  port {}: {} ({})", p.no, p.name, p.kind));
+        let kind = if p.kind == "system" { String::new() } else { format!(" ({})", p.kind) };
+        out.line(&format!("  port {}: {}{kind}", p.no, p.name));
         if with_stats && let Ok(stats) = dp.port_stats(p.no) {
             port_stats(out, &stats);
         }
