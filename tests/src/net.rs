@@ -167,8 +167,9 @@ impl Lan {
         let _ = child.wait();
     }
 
-    /// Whether one of a few pings is answered.
+    /// Whether one of a few pings is answered, once megaflows follow the configuration as it is.
     pub fn reaches(&self, from: &str, to: &str) -> bool {
+        self.sandbox.appctl(&["revalidator/wait"]);
         self.output(from, &format!("ping -n -c 3 -i 0.2 -W 1 {to}")).status.success()
     }
 
