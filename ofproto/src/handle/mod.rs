@@ -164,3 +164,6 @@ fn unexpected(msg: &Incoming<'_>) -> OfError {
 fn is_of10(version: Version) -> bool {
     version == Version::Of10
 }
+
+#[cfg(test)]
+mod tests;
