@@ -14,6 +14,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 
+/// What a clock shows when it is made. Far from zero, so that it can tell moments before: state that a
+/// former process left behind is older than this one's clock.
+pub const BEGIN: Duration = Duration::from_secs(1_000_000_000);
+
 /// A monotonic clock that can be stopped and moved by hand. Cheap to clone; clones share the time.
 #[derive(Clone, Debug)]
 pub struct Clock {
@@ -51,10 +55,10 @@ impl Clock {
         }
     }
 
-    /// Time since this clock was made.
+    /// Time since this clock was made, plus [`BEGIN`].
     pub fn now(&self) -> Duration {
         let state = self.inner.state.lock();
-        state.stopped_at.unwrap_or_else(|| self.inner.start.elapsed()) + state.warped
+        BEGIN + state.stopped_at.unwrap_or_else(|| self.inner.start.elapsed()) + state.warped
     }
 
     /// [`Clock::now`] in milliseconds: the unit of timers in the control plane.
