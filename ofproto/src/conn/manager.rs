@@ -43,6 +43,23 @@ pub trait PortControl: Send + Sync {
 
     /// Counters of a port beyond those that the datapath keeps.
     fn refine_stats(&self, _switch: SwitchId, _port: OfPort, _stats: &mut PortStats) {}
+
+    /// The queues of a port's device.
+    fn queues(&self, _switch: SwitchId, _port: OfPort) -> Vec<Queue> {
+        Vec::new()
+    }
+}
+
+/// A queue of a device, with its counters as far as the device keeps them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Queue {
+    pub id: u32,
+    pub tx_packets: Option<u64>,
+    pub tx_bytes: Option<u64>,
+    /// Packets dropped.
+    pub tx_errors: Option<u64>,
+    /// In milliseconds of the clock.
+    pub created_ms: Option<u64>,
 }
 
 /// What every part of the agent needs.

@@ -2,14 +2,15 @@
 
 use super::Cx;
 use crate::conn::announce::{News, elapsed, port_desc};
+use crate::conn::manager::Queue;
 use crate::ids::OfPort;
 use crate::port::{Attachment, Port, PortConfig};
 use openflow::msg::port::{self as port_msg, PortDesc};
 use openflow::msg::port_mod::PortMod;
 use openflow::msg::port_stats::{self, PortCounters, PortStats};
 use openflow::msg::port_status::PortReason;
-use openflow::msg::queue_config::{QueueConfigRequest, encode_reply};
-use openflow::msg::queue_stats::{QUEUE_ALL, QueueStatsRequest};
+use openflow::msg::queue_config::{QueueConfig, QueueConfigRequest, encode_reply};
+use openflow::msg::queue_stats::{self, QUEUE_ALL, QueueStats, QueueStatsRequest};
 use openflow::multipart::MultipartWriter;
 use openflow::{Incoming, OfError};
 use std::sync::atomic::Ordering::Relaxed;
@@ -122,26 +123,50 @@ fn stats_of(cx: &Cx<'_>, port: &Port, now_ms: u64) -> PortStats {
     }
 }
 
-/// No port has queues yet: all of them are none, and one is a bad one.
-fn check_queue(cx: &Cx<'_>, port: OfPort, queue: u32) -> Result {
-    if port != OfPort::NONE && cx.read(|s| s.port(port).is_none())? {
+/// The queues that a request means, with their ports: all, those of one port, one queue.
+fn select_queues(cx: &Cx<'_>, port: OfPort, queue: u32) -> Result<Vec<(OfPort, Queue)>> {
+    let ports: Vec<OfPort> = each_port(cx, port, |p| p.no)?;
+    if port != OfPort::NONE && ports.is_empty() {
         return Err(OfError::OfpqofcBadPort);
     }
-    if queue == QUEUE_ALL { Ok(()) } else { Err(OfError::OfpqofcBadQueue) }
+    let of_port = |p: OfPort| cx.env.ports.queues(cx.agent.id, p).into_iter().map(move |q| (p, q));
+    let mut queues: Vec<_> = ports.into_iter().flat_map(of_port).collect();
+    queues.retain(|(_, q)| queue == QUEUE_ALL || q.id == queue);
+    if queue != QUEUE_ALL && queues.is_empty() {
+        return Err(OfError::OfpqofcBadQueue);
+    }
+    Ok(queues)
 }
 
 pub fn queue_stats(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result {
     coverage::counter::ofproto_queue_req.inc();
     let request = QueueStatsRequest::decode(msg)?;
-    check_queue(cx, request.port, request.queue)?;
-    let replies = MultipartWriter::reply_to(msg).ok_or(OfError::OfpbrcBadStat)?;
+    let queues = select_queues(cx, request.port, request.queue)?;
+    let now_ms = cx.env.now_ms();
+    let mut replies = MultipartWriter::reply_to(msg).ok_or(OfError::OfpbrcBadStat)?;
+    for (port, q) in queues {
+        let known = |count: Option<u64>| count.unwrap_or(u64::MAX);
+        let stats = QueueStats {
+            port,
+            queue: q.id,
+            tx_bytes: known(q.tx_bytes),
+            tx_packets: known(q.tx_packets),
+            tx_errors: known(q.tx_errors),
+            duration: q.created_ms.and_then(|since| elapsed(since, now_ms)),
+        };
+        queue_stats::append(&stats, &mut replies);
+    }
     cx.conn.reply_all(replies.finish());
     Ok(())
 }
 
 pub fn queue_config(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result {
     let request = QueueConfigRequest::decode(msg)?;
-    check_queue(cx, request.port, request.queue)?;
-    cx.conn.reply_all(encode_reply(request.port, &[], msg.version, msg.header.xid));
+    let queues = select_queues(cx, request.port, request.queue)?;
+    // Open vSwitch's queues have no rates in terms of the link's.
+    let config =
+        |(port, q): (OfPort, Queue)| QueueConfig { port, queue: q.id, min_rate: None, max_rate: None };
+    let configs: Vec<_> = queues.into_iter().map(config).collect();
+    cx.conn.reply_all(encode_reply(request.port, &configs, msg.version, msg.header.xid));
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::{Domain, Layers};
 use crate::config::{self, Band, ControllerKind, RemotesConfig};
 use netdev::Netdev;
 use ofproto::conn::agent::{ControllerConfig, ControllerStatus, Description, FailMode};
-use ofproto::conn::manager::{Env, Ofproto, PortControl};
+use ofproto::conn::manager::{Env, Ofproto, PortControl, Queue};
 use ofproto::conn::remote::RemoteConfig;
 use ofproto::conn::session::{ConnKind, ConnSettings};
 use ofproto::conn::{ConnEvent, EVENT_QUEUE_LEN};
@@ -55,6 +55,12 @@ impl PortControl for Devices {
         if let Some(of_device) = device.and_then(|d| d.stats().ok()) {
             stats.counters = counters(&of_device);
         }
+    }
+
+    /// Dummy ports have one queue, about which nothing is known.
+    fn queues(&self, switch: SwitchId, port: OfPort) -> Vec<Queue> {
+        let device = self.of_port.lock().get(&(switch, port)).cloned();
+        device.filter(|d| d.as_dummy().is_some()).map(|_| Queue::default()).into_iter().collect()
     }
 }
 
