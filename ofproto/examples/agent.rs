@@ -17,6 +17,8 @@ use std::sync::Arc;
 use stream::{Target, Tls, TlsConfig};
 use tokio::sync::mpsc;
 
+const MAC: flow::EthAddr = flow::EthAddr([0xaa, 0x55, 0xaa, 0x55, 0, 0]);
+
 struct NoDevices;
 
 impl PortControl for NoDevices {
@@ -32,7 +34,7 @@ fn new_port(name: &str, is_local: bool) -> NewPort {
         attachment: Attachment::None,
         wanted: None,
         is_local,
-        link: LinkFacts { mac: flow::EthAddr([0xaa, 0x55, 0xaa, 0x55, 0, 0]), ..LinkFacts::default() },
+        link: LinkFacts { mac: MAC, admin_up: true, carrier: true, ..LinkFacts::default() },
     }
 }
 

@@ -37,7 +37,8 @@ impl Filter {
         Filter { table: TABLE_ALL, cookie: 0, cookie_mask: 0, out_port: OfPort::NONE, out_group: GROUP_ANY };
 
     fn admits(&self, rule: &Rule) -> bool {
-        !rule.is_hidden()
+        // The switch's own table is there to be looked at for who asks for it.
+        (!rule.is_hidden() || self.table == TBL_INTERNAL)
             && (rule.cookie ^ self.cookie) & self.cookie_mask == 0
             && (self.out_port == OfPort::NONE || rule.outputs_to(self.out_port))
             && (self.out_group == GROUP_ANY || rule.outputs_to_group(self.out_group))
@@ -137,6 +138,19 @@ impl Switch {
         self.guardians.follow(&undone);
     }
 
+    /// Puts in a rule that existed before this process; `None` if it has no such table.
+    pub fn put_back(&mut self, rule: Arc<Rule>) -> Option<()> {
+        let table = self.tables.get_mut(usize::from(rule.table)).filter(|_| rule.table != TBL_INTERNAL)?;
+        let m = rule.matching.expand();
+        let old = table.insert(&m.flow, &m.mask, rule.clone());
+        let event = match old {
+            Some(old) => RuleEvent::Modified { old, new: rule },
+            None => RuleEvent::Added(rule),
+        };
+        self.guardians.follow(&[event]);
+        Some(())
+    }
+
     fn apply_one(&mut self, change: &Change, now_ms: u64) -> Result<Vec<RuleEvent>, OfError> {
         match change.command {
             Command::Add => self.add_flow(change, now_ms),
@@ -144,6 +158,9 @@ impl Switch {
             Command::Delete { strict } => {
                 check_table(change.filter.table)?;
                 let rules = self.select(&change.matching, change.priority, strict, &change.filter);
+                if rules.iter().any(|r| r.is_hidden()) {
+                    return Err(OfError::OfpbrcEperm);
+                }
                 Ok(rules.into_iter().filter_map(|r| self.remove_rule(&r, RemovedReason::Delete)).collect())
             }
         }

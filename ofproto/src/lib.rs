@@ -21,6 +21,7 @@ pub mod recirc;
 pub mod revalidate;
 pub mod revalidators;
 pub mod rule;
+pub mod saved;
 pub mod switch;
 pub mod table;
 pub mod text;

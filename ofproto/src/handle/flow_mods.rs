@@ -98,8 +98,7 @@ fn check(fm: &FlowMod) -> Result<(), OfError> {
     }
     let is_delete = fm.command.is_delete();
     // The rules of the switch's own table are not for others to change.
-    let means_all = !fm.command.is_strict() && fm.matched.is_catchall() && fm.cookie_mask == 0;
-    if fm.table_id == TBL_INTERNAL && (!is_delete || means_all) {
+    if fm.table_id == TBL_INTERNAL && !is_delete {
         return Err(OfError::OfpbrcEperm);
     }
     if !is_delete && fm.buffer_id != NO_BUFFER {

@@ -191,14 +191,12 @@ fn error_carries_the_whole_request() {
 fn unknown_messages_are_answered() {
     let mut w = World::new();
     let mut peer = w.connect(Version::Of13);
+    let features_reply = [[4, 6, 0, 32, 0, 0, 0, 1].as_slice(), &[0; 24]].concat();
     let cases: [(&[u8], OfError); 4] = [
         (&[4, 99, 0, 8, 0, 0, 0, 1], OfError::OfpbrcBadType),
         (&[4, 18, 0, 16, 0, 0, 0, 1, 0, 99, 0, 0, 0, 0, 0, 0], OfError::OfpbrcBadStat),
         (&[4, 4, 0, 16, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0], OfError::OfpbrcBadVendor),
-        (
-            &[4, 6, 0, 32, 0, 0, 0, 1].iter().chain(&[0; 24]).copied().collect::<Vec<_>>().leak(),
-            OfError::OfpbrcBadType,
-        ),
+        (&features_reply, OfError::OfpbrcBadType),
     ];
     for (message, error) in cases {
         let replies = w.ask(&mut peer, message);
