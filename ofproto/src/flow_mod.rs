@@ -161,7 +161,7 @@ impl Switch {
                 if rules.iter().any(|r| r.is_hidden()) {
                     return Err(OfError::OfpbrcEperm);
                 }
-                Ok(rules.into_iter().filter_map(|r| self.remove_rule(&r, RemovedReason::Delete)).collect())
+                Ok(self.delete_all(&rules))
             }
         }
     }
@@ -232,6 +232,26 @@ impl Switch {
             tables.get_mut(usize::from(r.table)).map(|t| replace(t, change, r, now_ms))
         };
         Ok(old.iter().filter_map(|r| replace_in(&mut self.tables, r)).collect())
+    }
+
+    /// Deletes rules that come ordered by table; tables that lose every rule are emptied at once.
+    fn delete_all(&mut self, rules: &[Arc<Rule>]) -> Vec<RuleEvent> {
+        let mut events = Vec::with_capacity(rules.len());
+        for of_table in rules.chunk_by(|a, b| a.table == b.table) {
+            let table = of_table.first().and_then(|r| self.tables.get_mut(usize::from(r.table)));
+            match table {
+                Some(table) if table.holds_just(of_table.len()) => {
+                    table.clear();
+                    let reason = RemovedReason::Delete;
+                    events.extend(of_table.iter().map(|r| RuleEvent::Removed { rule: r.clone(), reason }));
+                }
+                _ => {
+                    let remove = |r: &Arc<Rule>| self.remove_rule(r, RemovedReason::Delete);
+                    events.extend(of_table.iter().filter_map(remove));
+                }
+            }
+        }
+        events
     }
 
     /// Takes a rule out of its table, if it is there.

@@ -109,6 +109,11 @@ impl Table {
         self.len() == 0
     }
 
+    /// Whether that is the number of all rules, hidden ones included.
+    pub fn holds_just(&self, rules: usize) -> bool {
+        self.rules.len() == rules
+    }
+
     pub fn masks(&self) -> usize {
         self.rules.masks()
     }
@@ -164,6 +169,13 @@ impl Table {
         let old = self.rules.remove(&m.flow, &m.mask, i32::from(rule.priority))?;
         self.forget(&old);
         Some(old)
+    }
+
+    /// Takes out all rules.
+    pub fn clear(&mut self) {
+        self.hidden = 0;
+        self.expirable.clear();
+        self.rules.clear();
     }
 
     fn forget(&mut self, old: &Arc<Rule>) {

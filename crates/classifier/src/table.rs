@@ -169,6 +169,7 @@ impl<R> Classifier<R> {
         Some(slot.rule)
     }
 
+    /// Takes out every rule: much faster than one by one.
     pub fn clear(&mut self) {
         self.subtables.clear();
         self.free.clear();

@@ -32,18 +32,48 @@ pub(crate) fn high_bits(n: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(n)).unwrap_or(0)
 }
 
-#[derive(Debug)]
+/// Nodes name each other by index, so that one takes 32 bytes and none an allocation of its own.
+#[derive(Clone, Copy, Debug)]
 struct Node {
-    /// What this node adds to the path from the root.
-    edge: Prefix,
+    /// What this node adds to the path from the root, in the high bits.
+    bits: u128,
+    /// Length of `bits`.
+    len: u8,
     rules: u32,
-    children: [Option<Box<Node>>; 2],
+    /// [`NONE`] or where the path goes on with a 0, and with a 1.
+    children: [u32; 2],
+}
+
+const _: () = assert!(size_of::<Node>() == 32);
+
+const ROOT: u32 = 0;
+/// The root is nobody's child.
+const NONE: u32 = ROOT;
+
+impl Node {
+    fn new(edge: Prefix, rules: u32) -> Self {
+        Node { bits: edge.bits, len: edge.len, rules, children: [NONE; 2] }
+    }
+
+    fn edge(&self) -> Prefix {
+        Prefix { bits: self.bits, len: self.len }
+    }
+
+    fn has_children(&self) -> bool {
+        self.children != [NONE; 2]
+    }
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Trie {
-    root: Option<Box<Node>>,
+    /// Empty, or the root (whose edge is empty), the others, and those that are free.
+    nodes: Vec<Node>,
+    /// [`NONE`] or a node that is free; its first child is the next one.
+    free: u32,
 }
+
+/// A node's place: its parent, and which child it is.
+type Link = (u32, usize);
 
 /// What a value meets on its way down.
 #[derive(Clone, Copy, Debug)]
@@ -62,30 +92,114 @@ impl Walk {
 }
 
 impl Trie {
+    fn node(&self, i: u32) -> &Node {
+        &self.nodes[i as usize]
+    }
+
+    fn node_mut(&mut self, i: u32) -> &mut Node {
+        &mut self.nodes[i as usize]
+    }
+
+    fn allocate(&mut self, node: Node) -> u32 {
+        let i = self.free;
+        if i == NONE {
+            self.nodes.push(node);
+            return (self.nodes.len() - 1) as u32;
+        }
+        self.free = self.node(i).children[0];
+        *self.node_mut(i) = node;
+        i
+    }
+
+    fn release(&mut self, i: u32) {
+        self.node_mut(i).children = [self.free, NONE];
+        self.free = i;
+    }
+
     pub fn insert(&mut self, prefix: Prefix) {
-        let mut at = &mut self.root;
+        if self.nodes.is_empty() {
+            self.nodes.push(Node::new(Prefix { bits: 0, len: 0 }, 0));
+        }
+        let mut at = ROOT;
         let mut rest = prefix;
-        loop {
-            let Some(node) = at else {
-                *at = Some(Box::new(Node { edge: rest, rules: 1, children: [None, None] }));
+        while rest.len > 0 {
+            let bit = rest.first_bit();
+            let mut child = self.node(at).children[bit];
+            if child == NONE {
+                let leaf = self.allocate(Node::new(rest, 1));
+                self.node_mut(at).children[bit] = leaf;
                 return;
-            };
-            let common = node.edge.common(rest);
-            if common < node.edge.len {
-                split(node, common);
+            }
+            let edge = self.node(child).edge();
+            let common = edge.common(rest);
+            if common < edge.len {
+                child = self.split((at, bit), common);
             }
             rest = rest.skip(common);
-            if rest.len == 0 {
-                node.rules += 1;
-                return;
-            }
-            at = &mut node.children[rest.first_bit()];
+            at = child;
         }
+        self.node_mut(at).rules += 1;
+    }
+
+    /// Puts a parent with the first `len` bits of a node's edge above it, and returns the parent.
+    fn split(&mut self, (above, bit): Link, len: u8) -> u32 {
+        let child = self.node(above).children[bit];
+        let edge = self.node(child).edge();
+        let rest = edge.skip(len);
+        let mut parent = Node::new(edge.head(len), 0);
+        parent.children[rest.first_bit()] = child;
+        let node = self.node_mut(child);
+        (node.bits, node.len) = (rest.bits, rest.len);
+        let parent = self.allocate(parent);
+        self.node_mut(above).children[bit] = parent;
+        parent
     }
 
     /// Takes back one [`Trie::insert`] of the same prefix; without one, does nothing.
     pub fn remove(&mut self, prefix: Prefix) {
-        remove_below(&mut self.root, prefix);
+        if self.nodes.is_empty() {
+            return;
+        }
+        let mut at = ROOT;
+        let mut rest = prefix;
+        let mut links: [Option<Link>; 2] = [None; 2];
+        while rest.len > 0 {
+            let bit = rest.first_bit();
+            let child = self.node(at).children[bit];
+            let edge = self.node(child).edge();
+            let common = edge.common(rest);
+            if child == NONE || common < edge.len {
+                return;
+            }
+            links = [links[1], Some((at, bit))];
+            rest = rest.skip(common);
+            at = child;
+        }
+        let node = self.node_mut(at);
+        node.rules = node.rules.saturating_sub(1);
+        // The node may have gone, and with it what its parent was needed for.
+        links.into_iter().rev().flatten().for_each(|l| self.collapse(l));
+        let root = self.node(ROOT);
+        if root.rules == 0 && !root.has_children() {
+            *self = Trie::default();
+        }
+    }
+
+    /// Removes a node that is not needed: one without rules where no two branches meet.
+    fn collapse(&mut self, (above, bit): Link) {
+        let i = self.node(above).children[bit];
+        let node = *self.node(i);
+        if node.rules > 0 || !node.children.contains(&NONE) {
+            return;
+        }
+        let only = node.children[0].max(node.children[1]);
+        if only != NONE {
+            let child = self.node_mut(only);
+            child.bits = node.bits | child.bits.checked_shr(u32::from(node.len)).unwrap_or(0);
+            child.len += node.len;
+        }
+        self.node_mut(above).children[bit] = only;
+        self.release(i);
     }
 
     /// Follows the leading bits of `value`, which has `width` of them.
@@ -93,16 +207,16 @@ impl Trie {
         let mut lengths = 0u128;
         let mut seen = 0u8;
         let mut rest = Prefix { bits: value & high_bits(width), len: width };
-        let mut at = &self.root;
+        let mut next = self.nodes.first();
         let mut is_fork = false;
         loop {
-            let Some(node) = at else {
+            let Some(node) = next else {
                 // Where the path ends at a fork, the bit that chose the missing branch was looked at.
                 return Walk { lengths, bits_seen: seen + u8::from(is_fork) };
             };
-            let common = node.edge.common(rest);
+            let common = node.edge().common(rest);
             seen += common;
-            if common < node.edge.len {
+            if common < node.len {
                 return Walk { lengths, bits_seen: seen + 1 };
             }
             if node.rules > 0 && seen > 0 {
@@ -112,55 +226,11 @@ impl Trie {
                 return Walk { lengths, bits_seen: width };
             }
             rest = rest.skip(common);
-            is_fork = node.children.iter().any(Option::is_some);
-            at = &node.children[rest.first_bit()];
+            is_fork = node.has_children();
+            let child = node.children[rest.first_bit()];
+            next = (child != NONE).then(|| self.node(child));
         }
     }
-}
-
-/// Puts a parent with the first `at` bits of `node`'s edge above `node`.
-fn split(node: &mut Box<Node>, at: u8) {
-    let parent = Box::new(Node { edge: node.edge.head(at), rules: 0, children: [None, None] });
-    let mut child = std::mem::replace(node, parent);
-    child.edge = child.edge.skip(at);
-    let bit = child.edge.first_bit();
-    node.children[bit] = Some(child);
-}
-
-fn remove_below(at: &mut Option<Box<Node>>, prefix: Prefix) {
-    let Some(node) = at else { return };
-    let common = node.edge.common(prefix);
-    if common < node.edge.len {
-        return;
-    }
-    let rest = prefix.skip(common);
-    if rest.len == 0 {
-        node.rules = node.rules.saturating_sub(1);
-    } else {
-        remove_below(&mut node.children[rest.first_bit()], rest);
-    }
-    if node.rules == 0 {
-        collapse(at);
-    }
-}
-
-/// A node without rules is needed only where two branches meet.
-fn collapse(at: &mut Option<Box<Node>>) {
-    let Some(node) = at else { return };
-    let [zero, one] = &mut node.children;
-    let only = match (zero.take(), one.take()) {
-        (Some(z), Some(o)) => {
-            node.children = [Some(z), Some(o)];
-            return;
-        }
-        (z, o) => z.or(o),
-    };
-    let above = node.edge;
-    *at = only.map(|mut child| {
-        let below = child.edge.bits.checked_shr(u32::from(above.len)).unwrap_or(0);
-        child.edge = Prefix { bits: above.bits | below, len: above.len + child.edge.len };
-        child
-    });
 }
 
 #[cfg(test)]
