@@ -98,8 +98,8 @@ pub fn plan(desired: &Desired, actual: &Actual) -> Vec<Step> {
         add_bridge(bridge, &mut enter);
     }
     // Interfaces that ask for a number come before those that take what is left; of several that ask for the
-    // same, the first before the rest.
-    let first = first_askers(desired);
+    // same, the one that is to have it before the rest, who would take what others ask for.
+    let first = first_askers(desired, actual);
     let order = |step: &Step| match step {
         Step::AddInterface { bridge, interface } => {
             let wanted = desired.bridges.get(bridge).and_then(|b| b.interfaces.get(interface));
@@ -118,12 +118,16 @@ pub fn plan(desired: &Desired, actual: &Actual) -> Vec<Step> {
     leave
 }
 
-/// Of the interfaces of a bridge that ask for the same number, the first by name.
-fn first_askers(desired: &Desired) -> BTreeMap<(&String, u16), &str> {
+/// Of the interfaces of a bridge that ask for the same number, the one that has it, else the first by name.
+fn first_askers<'a>(desired: &'a Desired, actual: &Actual) -> BTreeMap<(&'a String, u16), &'a str> {
     let mut first = BTreeMap::new();
     for (bridge, config) in &desired.bridges {
+        let is = actual.bridges.get(bridge);
         for (name, interface) in &config.interfaces {
-            if let Some(no) = interface.ofport_request {
+            let Some(no) = interface.ofport_request else { continue };
+            if is.and_then(|is| is.interfaces.get(name)).is_some_and(|i| i.ofport == no) {
+                first.insert((bridge, no), name.as_str());
+            } else {
                 first.entry((bridge, no)).or_insert(name.as_str());
             }
         }

@@ -201,6 +201,26 @@ fn who_asks_in_vain_does_not_keep_others_moving() {
 }
 
 #[test]
+fn who_asks_in_vain_does_not_take_what_others_ask_for() {
+    let (mut db, mut world, mut r) = (Db::default(), World::default(), Reconciler::default());
+    let br0 = db.bridge("br0");
+    let asks = |db: &mut Db, name: &str, no: i64| {
+        let (port, row) = db.port(br0, name, "");
+        db.put("Interface", row, [("ofport_request", Datum::from(no))]);
+        port
+    };
+    asks(&mut db, "b", 2);
+    let c = asks(&mut db, "c", 1);
+    run(&mut r, &db, &mut world);
+    db.drop_port(br0, c);
+    asks(&mut db, "a", 2);
+    asks(&mut db, "d", 1);
+    run(&mut r, &db, &mut world);
+    let ports = &world.bridges["br0"];
+    assert_eq!((ports["a"], ports["b"], ports["d"]), (3, 2, 1));
+}
+
+#[test]
 fn an_interface_of_two_bridges_stays_where_it_is() {
     let (mut db, mut world, mut r) = (Db::default(), World::default(), Reconciler::default());
     let br1 = db.bridge("br1");
