@@ -173,9 +173,9 @@ impl Switch {
             if strict {
                 found.extend(table.get(&m.flow, &m.mask, priority).cloned());
             } else if m.is_catchall() {
-                found.extend(table.iter().cloned());
+                found.append(&mut table.all(self.next_place()));
             } else {
-                found.extend(table.matching_loosely(&m.flow, &m.mask));
+                found.append(&mut table.matching_loosely(&m.flow, &m.mask, self.next_place()));
             }
         }
         found.retain(|r| filter.admits(r));
@@ -195,10 +195,11 @@ impl Switch {
             return Err(OfError::OfpbrcEperm);
         }
         let m = &change.matching;
+        let place = self.new_place();
         let table = self.tables.get_mut(usize::from(id)).ok_or(OfError::OfpbrcBadTableId)?;
         let old = table.get(&m.flow, &m.mask, change.priority).cloned();
         if let Some(old) = old {
-            return Ok(vec![replace(table, change, &old, now_ms)]);
+            return Ok(vec![replace(table, change, &old, place, now_ms)]);
         }
         if change.check_overlap && table.overlaps(&m.flow, &m.mask, change.priority) {
             return Err(OfError::OfpfmfcOverlap);
@@ -209,7 +210,7 @@ impl Switch {
             let victim = victim.ok_or(OfError::OfpfmfcTableFull)?;
             events.extend(self.remove_rule(&victim, RemovedReason::Eviction));
         }
-        let rule = Arc::new(new_rule(change, id, now_ms));
+        let rule = Arc::new(new_rule(change, id, place, now_ms));
         let table = self.tables.get_mut(usize::from(id)).ok_or(OfError::OfpbrcBadTableId)?;
         table.insert(&m.flow, &m.mask, rule.clone());
         events.push(RuleEvent::Added(rule));
@@ -228,10 +229,11 @@ impl Switch {
             let may_add = change.new_cookie != COOKIE_KEEP && change.filter.cookie_mask == 0;
             return if may_add { self.add_flow(change, now_ms) } else { Ok(Vec::new()) };
         }
-        let replace_in = |tables: &mut [Table], r: &Arc<Rule>| {
-            tables.get_mut(usize::from(r.table)).map(|t| replace(t, change, r, now_ms))
+        let mut replace_one = |r: &Arc<Rule>| {
+            let place = self.new_place();
+            self.tables.get_mut(usize::from(r.table)).map(|t| replace(t, change, r, place, now_ms))
         };
-        Ok(old.iter().filter_map(|r| replace_in(&mut self.tables, r)).collect())
+        Ok(old.iter().filter_map(&mut replace_one).collect())
     }
 
     /// Deletes rules that come ordered by table; tables that lose every rule are emptied at once.
@@ -266,6 +268,8 @@ impl Switch {
         for table in self.tables.iter().filter(|t| t.has_expirable()) {
             due.extend(table.expirable().filter_map(|r| Some((r.clone(), expired(r, now_ms)?))));
         }
+        let next = self.next_place();
+        due.sort_by_cached_key(|(r, _)| r.place.wrapping_sub(next));
         let mut events = due.iter().filter_map(|(r, reason)| self.remove_rule(r, *reason)).collect();
         self.orphans(&mut events);
         events
@@ -289,7 +293,7 @@ fn check_table(id: u8) -> Result<(), OfError> {
     if known { Ok(()) } else { Err(OfError::OfpbrcBadTableId) }
 }
 
-fn new_rule(change: &Change, table: u8, now_ms: u64) -> Rule {
+fn new_rule(change: &Change, table: u8, place: u32, now_ms: u64) -> Rule {
     Rule {
         table,
         priority: change.priority,
@@ -300,6 +304,7 @@ fn new_rule(change: &Change, table: u8, now_ms: u64) -> Rule {
         hard_timeout_s: change.hard_timeout_s,
         importance: change.importance,
         flags: change.flags,
+        place,
         created_ms: now_ms,
         modified_ms: now_ms.into(),
         counters: Arc::new(Counters::new(now_ms)),
@@ -307,8 +312,8 @@ fn new_rule(change: &Change, table: u8, now_ms: u64) -> Rule {
 }
 
 /// Puts a rule as `change` wants it in the place of `old`. A modify keeps all but actions and cookie.
-fn replace(table: &mut Table, change: &Change, old: &Arc<Rule>, now_ms: u64) -> RuleEvent {
-    let mut new = new_rule(change, old.table, now_ms);
+fn replace(table: &mut Table, change: &Change, old: &Arc<Rule>, place: u32, now_ms: u64) -> RuleEvent {
+    let mut new = new_rule(change, old.table, place, now_ms);
     new.matching = old.matching.clone();
     new.priority = old.priority;
     if !change.modify_cookie || change.new_cookie == COOKIE_KEEP {
@@ -353,6 +358,7 @@ pub fn shorten_timeouts(state: &mut State, id: SwitchId, rule: &Rule, idle_s: u1
         hard_timeout_s: hard,
         importance: now.importance,
         flags: now.flags,
+        place: now.place,
         created_ms: now.created_ms,
         modified_ms: now.modified_ms.load(Relaxed).into(),
         counters: now.counters.clone(),

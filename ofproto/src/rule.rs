@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 bitflags::bitflags! {
-    /// Flow-mod flags that a rule keeps (`OFPFF_*`, OpenFlow 1.3's numbering), and our own above bit 15.
+    /// Flow-mod flags that a rule keeps (`OFPFF_*`, OpenFlow 1.3's numbering), and our own above bit 8.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-    pub struct RuleFlags: u32 {
+    pub struct RuleFlags: u16 {
         const SEND_FLOW_REM = 1 << 0;
         /// Only kept to be shown.
         const CHECK_OVERLAP = 1 << 1;
@@ -20,9 +20,9 @@ bitflags::bitflags! {
         const NO_PACKET_COUNTS = 1 << 3;
         const NO_BYTE_COUNTS = 1 << 4;
         /// Made by the switch itself; controllers neither see nor change it.
-        const HIDDEN = 1 << 16;
+        const HIDDEN = 1 << 9;
         /// Only `ovs-ofctl`-style internal users may change it.
-        const NO_READONLY = 1 << 17;
+        const NO_READONLY = 1 << 10;
     }
 }
 
@@ -79,6 +79,8 @@ pub struct Rule {
     pub hard_timeout_s: u16,
     pub importance: u16,
     pub flags: RuleFlags,
+    /// Where the rule stands among those of its switch: later ones were put in later. Wraps.
+    pub place: u32,
     pub created_ms: u64,
     /// When it was last added, modified or learned again: the hard timeout counts from here.
     pub modified_ms: AtomicU64,
@@ -98,6 +100,7 @@ impl Rule {
             hard_timeout_s: 0,
             importance: 0,
             flags: RuleFlags::HIDDEN,
+            place: 0,
             created_ms: 0,
             modified_ms: AtomicU64::new(0),
             counters: Arc::default(),

@@ -141,7 +141,7 @@ fn save_switch(switch: &Switch, now_ms: u64) -> SavedSwitch {
         len: slot.len,
     };
     let visible = || switch.tables.iter().zip(0..TBL_INTERNAL);
-    let rules = visible().flat_map(|(t, _)| t.iter()).filter(|r| !r.is_hidden());
+    let rules = visible().flat_map(|(t, _)| t.all(switch.next_place())).filter(|r| !r.is_hidden());
     let tables = visible().map(|(t, id)| save_table(t, id));
     SavedSwitch {
         name: switch.name.clone(),
@@ -151,7 +151,7 @@ fn save_switch(switch: &Switch, now_ms: u64) -> SavedSwitch {
             .filter(|t| *t != SavedTable { id: t.id, ..SavedTable::default() })
             .map(Extensible)
             .collect(),
-        rules: rules.map(|r| Extensible(save_rule(r, &switch.tlv, now_ms))).collect(),
+        rules: rules.map(|r| Extensible(save_rule(&r, &switch.tlv, now_ms))).collect(),
         macs: save_macs(switch, now_ms).into_iter().map(Extensible).collect(),
         election: None,
     }
@@ -293,6 +293,7 @@ fn restore_rule(switch: &mut Switch, saved: &SavedRule, now_ms: u64) -> Option<(
         hard_timeout_s: saved.hard_timeout_s,
         importance: saved.importance,
         flags: flags.map(|(f, _)| *f).collect(),
+        place: switch.new_place(),
         created_ms: since(saved.age_ms),
         modified_ms: since(saved.modified_age_ms).into(),
         counters: Arc::new(counters),

@@ -48,6 +48,7 @@ pub struct Switch {
     /// Ports and bundles by name.
     pub(crate) names: Names,
     next_bundle: u32,
+    next_place: u32,
 }
 
 /// Where ports and bundles are found by their names.
@@ -117,6 +118,7 @@ impl Switch {
             packet_in_on_miss: false,
             names: Names::default(),
             next_bundle: 1,
+            next_place: 0,
         }
     }
 
@@ -139,6 +141,18 @@ impl Switch {
         {
             self.macs_changed.store(true, Relaxed);
         }
+    }
+
+    /// [`Rule::place`] of the rule that will be put in next.
+    pub fn next_place(&self) -> u32 {
+        self.next_place
+    }
+
+    /// A place for a new rule.
+    pub fn new_place(&mut self) -> u32 {
+        let place = self.next_place;
+        self.next_place = place.wrapping_add(1);
+        place
     }
 
     /// A number for a new bundle.

@@ -1,7 +1,7 @@
 //! One flow table: rules, limits, eviction, and what happens on a miss.
 
 use crate::rule::Rule;
-use classifier::{Classifier, Conjunction};
+use classifier::{Classifier, Conjunction, Found};
 use flow::{Flow, Mask};
 use openflow::action::Action;
 use std::collections::BTreeMap;
@@ -79,15 +79,9 @@ pub struct Table {
     pub controller_name: Option<String>,
     pub counters: Arc<TableCounters>,
     rules: Classifier<Arc<Rule>>,
-    /// Rules that a timeout can end, by priority and match address; kept apart so that expiry need not
-    /// walk the others.
-    expirable: BTreeMap<usize, Arc<Rule>>,
+    /// Rules that a timeout can end, by place; kept apart so that expiry need not walk the others.
+    expirable: BTreeMap<u32, Arc<Rule>>,
     hidden: usize,
-}
-
-/// Identifies a rule object while it lives.
-fn address(rule: &Arc<Rule>) -> usize {
-    Arc::as_ptr(rule) as usize
 }
 
 /// The `conjunction` actions of a list.
@@ -97,6 +91,27 @@ fn conjunctions(actions: &[Action]) -> Vec<Conjunction> {
         _ => None,
     };
     actions.iter().filter_map(conjunction).collect()
+}
+
+/// Puts the rules of each mask in the order of their places.
+fn in_order<'a>(found: impl Iterator<Item = Found<'a, Arc<Rule>>>, next: u32) -> Vec<Arc<Rule>> {
+    let mut rules: Vec<Arc<Rule>> = Vec::new();
+    let (mut start, mut last): (usize, Option<Found<'_, _>>) = (0, None);
+    let sort = |rules: &mut [Arc<Rule>]| {
+        if rules.len() > 1 {
+            rules.sort_by_cached_key(|r| r.place.wrapping_sub(next));
+        }
+    };
+    for f in found {
+        if last.is_some_and(|l| !l.shares_mask(&f)) {
+            sort(rules.get_mut(start..).unwrap_or_default());
+            start = rules.len();
+        }
+        rules.push(f.rule.clone());
+        last = Some(f);
+    }
+    sort(rules.get_mut(start..).unwrap_or_default());
+    rules
 }
 
 impl Table {
@@ -136,14 +151,21 @@ impl Table {
         self.rules.find_exact(key, mask, i32::from(priority))
     }
 
-    /// Every rule, in no useful order.
+    /// Every rule, in no useful order. [`Table::all`] has them in order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Rule>> {
         self.rules.iter().map(|f| f.rule)
     }
 
-    /// Rules at least as specific as this match: what a loose flow-mod or a statistics request means.
-    pub fn matching_loosely(&self, key: &Flow, mask: &Mask) -> Vec<Arc<Rule>> {
-        self.rules.loose_matches(key, mask).map(|f| f.rule.clone()).collect()
+    /// Every rule: masks by their highest priority, rules with one mask as they were put in, before a rule
+    /// that will be put in at `next`.
+    pub fn all(&self, next: u32) -> Vec<Arc<Rule>> {
+        in_order(self.rules.iter(), next)
+    }
+
+    /// Rules at least as specific as this match: what a loose flow-mod or a statistics request means. In the
+    /// order of [`Table::all`].
+    pub fn matching_loosely(&self, key: &Flow, mask: &Mask, next: u32) -> Vec<Arc<Rule>> {
+        in_order(self.rules.loose_matches(key, mask), next)
     }
 
     /// Whether a rule of this priority matches some packet that `key`/`mask` matches too.
@@ -155,7 +177,7 @@ impl Table {
     pub fn insert(&mut self, key: &Flow, mask: &Mask, rule: Arc<Rule>) -> Option<Arc<Rule>> {
         self.hidden += usize::from(rule.is_hidden());
         if rule.has_timeout() {
-            self.expirable.insert(address(&rule), rule.clone());
+            self.expirable.insert(rule.place, rule.clone());
         }
         let conjunctions = conjunctions(&rule.actions);
         let old = self.rules.insert(key, mask, i32::from(rule.priority), rule, &conjunctions)?;
@@ -180,7 +202,9 @@ impl Table {
 
     fn forget(&mut self, old: &Arc<Rule>) {
         self.hidden -= usize::from(old.is_hidden());
-        self.expirable.remove(&address(old));
+        if self.expirable.get(&old.place).is_some_and(|r| Arc::ptr_eq(r, old)) {
+            self.expirable.remove(&old.place);
+        }
     }
 
     /// Rules with a timeout.

@@ -31,6 +31,11 @@ impl<R> Found<'_, R> {
     pub fn mask(&self) -> Mask {
         self.lanes.mask()
     }
+
+    /// Whether both come from one classifier and have the same mask.
+    pub fn shares_mask(&self, other: &Self) -> bool {
+        std::ptr::eq(self.lanes, other.lanes)
+    }
 }
 
 fn slots<R>(subtable: &Subtable<R>) -> impl Iterator<Item = Found<'_, R>> {
@@ -57,7 +62,7 @@ impl<R> Classifier<R> {
     }
 
     /// The rules that a non-strict OpenFlow delete or modify, or a statistics request, with this match
-    /// means: whose match is as narrow or narrower. Priorities do not count.
+    /// means: whose match is as narrow or narrower. Priorities do not count. In the order of [`Classifier::iter`].
     pub fn loose_matches(&self, key: &Flow, mask: &Mask) -> impl Iterator<Item = Found<'_, R>> {
         let wanted = Lanes::new(mask);
         let values = wanted.values(key);

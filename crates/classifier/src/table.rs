@@ -41,7 +41,7 @@ pub struct Classifier<R> {
     subtables: Vec<Option<Ranked<R>>>,
     free: Vec<u32>,
     by_mask: HashMap<Lanes, u32>,
-    /// Highest priority first; of equal ones the older first.
+    /// Highest priority first.
     order: Vec<Rank>,
     pub(crate) tries: Vec<FieldTrie>,
     /// Rules with conjunctions; while there are none, lookups need not think of them.
@@ -162,7 +162,9 @@ impl<R> Classifier<R> {
             self.subtables[id as usize] = None;
             self.free.push(id);
             self.by_mask.remove(&lanes);
-            self.unrank(id, old_priority);
+            if let Some(at) = self.unrank(id, old_priority) {
+                self.close_gap(at);
+            }
         } else {
             self.rerank(id, old_priority, new_priority);
         }
@@ -209,10 +211,22 @@ impl<R> Classifier<R> {
         id
     }
 
-    fn unrank(&mut self, id: u32, priority: i32) {
+    /// Takes a subtable out of the order; returns where it was.
+    fn unrank(&mut self, id: u32, priority: i32) -> Option<usize> {
         let from = self.order.partition_point(|r| r.priority > priority);
-        if let Some(at) = self.order[from..].iter().position(|r| r.id == id) {
-            self.order.remove(from + at);
+        let at = from + self.order[from..].iter().position(|r| r.id == id)?;
+        self.order.remove(at);
+        Some(at)
+    }
+
+    /// The last subtable moves towards a gap as far as priorities let it: dumps show that order, and Open
+    /// vSwitch has it.
+    fn close_gap(&mut self, at: usize) {
+        if at < self.order.len()
+            && let Some(last) = self.order.pop()
+        {
+            let to = self.order.partition_point(|r| r.priority > last.priority).max(at);
+            self.order.insert(to, last);
         }
     }
 
