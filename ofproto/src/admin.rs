@@ -3,6 +3,7 @@
 //! These change [`State`] only; telling controllers is the caller's part, who gets back what changed.
 
 use crate::ids::{BundleId, OfPort, SwitchId};
+use crate::mirror::MirrorSettings;
 use crate::port::{Attachment, Bundle, BundleSettings, LinkFacts, Port, PortConfig, PortOwner, VirtualStats};
 use crate::switch::{State, Switch};
 use dpif::PortNo;
@@ -199,7 +200,17 @@ impl Switch {
             self.leave(id, &old.settings.members);
         }
         self.join(id, &members);
+        self.mirrors.resolve(self.bundles.values());
         (id, true)
+    }
+
+    /// Makes these the switch's mirrors; returns whether anything changed.
+    pub fn set_mirrors(&mut self, settings: &[MirrorSettings]) -> bool {
+        let changed = self.mirrors.configure(settings);
+        if changed {
+            self.mirrors.resolve(self.bundles.values());
+        }
+        changed
     }
 
     /// Makes the ports of a bundle know that they belong to it.
@@ -226,6 +237,7 @@ impl Switch {
         let Some(bundle) = self.bundles.remove(&id) else { return false };
         self.macs.lock().flush_bundle(id);
         self.leave(id, &bundle.settings.members);
+        self.mirrors.resolve(self.bundles.values());
         true
     }
 }

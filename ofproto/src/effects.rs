@@ -5,6 +5,7 @@
 
 use crate::ids::{BundleId, SwitchId};
 use crate::learn::LearnedFlow;
+use crate::mirror::MirrorStats;
 use crate::port::VirtualStats;
 use crate::rule::{Count, Rule};
 use crate::switch::State;
@@ -25,6 +26,8 @@ pub enum Effect {
         from: Arc<VirtualStats>,
         to: Arc<VirtualStats>,
     },
+    /// Packets were copied for a mirror.
+    Mirror(Arc<MirrorStats>),
     /// NORMAL learned, or refreshed, an address.
     Mac {
         switch: SwitchId,
@@ -76,6 +79,7 @@ pub fn apply(state: &State, effects: &[Effect], passed: Passed, deferred: &mut V
                 from.add_tx(passed.count.packets, passed.count.bytes);
                 to.add_rx(passed.count.packets, passed.count.bytes);
             }
+            Effect::Mirror(stats) => stats.add(passed.count.packets, passed.count.bytes),
             Effect::Mac { switch, mac, vlan, bundle, grat_arp } => {
                 if let Some(sw) = state.switch(*switch) {
                     sw.learn_mac(*mac, *vlan, *bundle, passed.used_ms, *grat_arp);

@@ -16,6 +16,7 @@ pub mod ids;
 pub mod learn;
 pub mod mac_table;
 pub mod megaflow;
+pub mod mirror;
 pub mod port;
 pub mod recirc;
 pub mod revalidate;

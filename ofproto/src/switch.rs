@@ -7,6 +7,7 @@
 
 use crate::ids::{BundleId, OfPort, SwitchId};
 use crate::mac_table::{Learned, MacTable};
+use crate::mirror::Mirrors;
 use crate::port::{Attachment, Bundle, Port, PortOwner};
 use crate::rule::Rule;
 use crate::table::{TABLES, TBL_INTERNAL, Table};
@@ -31,6 +32,7 @@ pub struct Switch {
     pub ports: BTreeMap<OfPort, Port>,
     pub bundles: BTreeMap<BundleId, Bundle>,
     pub macs: Mutex<MacTable>,
+    pub mirrors: Mirrors,
     pub frag: FragHandling,
     /// A controller wants packets with an invalid TTL.
     pub invalid_ttl_to_controller: bool,
@@ -107,6 +109,7 @@ impl Switch {
             ports: BTreeMap::new(),
             bundles: BTreeMap::new(),
             macs: Mutex::default(),
+            mirrors: Mirrors::default(),
             frag: FragHandling::Normal,
             invalid_ttl_to_controller: false,
             forward_bpdu: false,

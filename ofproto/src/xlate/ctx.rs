@@ -111,6 +111,11 @@ impl<'a> Ctx<'a> {
         self.exit || self.error != DropReason::Ok
     }
 
+    /// Not behind a patch cable, nor within an action.
+    pub fn is_outermost(&self) -> bool {
+        self.depth == 0
+    }
+
     pub fn report(&mut self, kind: NodeKind, text: impl FnOnce() -> String) {
         if let Some(t) = &mut self.trace {
             t.add(kind, text());
@@ -140,6 +145,10 @@ impl<'a> Ctx<'a> {
         let name = self.switch.name.clone();
         self.report(NodeKind::Bridge, || format!("bridge(\"{name}\")"));
         self.below(|cx| {
+            if cx.is_outermost() && cx.refuse_mirror_output() {
+                return;
+            }
+            cx.mirror_ingress();
             match actions {
                 Some(list) => cx.list(list),
                 None => {
@@ -293,7 +302,7 @@ impl<'a> Ctx<'a> {
     }
 
     /// Looks up one table after the other, as long as misses say "continue".
-    fn lookup_from(&mut self, port: OfPort, first: u8, honor_miss: bool) -> Option<Arc<Rule>> {
+    pub(super) fn lookup_from(&mut self, port: OfPort, first: u8, honor_miss: bool) -> Option<Arc<Rule>> {
         let mut key = self.flow.clone();
         key.in_port = u32::from(port.0);
         if key.nw_frag & flow::NW_FRAG_ANY != 0 {

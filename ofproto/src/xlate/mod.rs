@@ -8,11 +8,13 @@
 //! - [`actions`]: one arm per OpenFlow action
 //! - [`output`]: ports, patch cables, flooding, the controller
 //! - [`normal`]: the learning switch; [`vlan`]: what bundles do to VLAN tags
+//! - [`mirror`]: copies for mirrors
 //! - [`select`]: `bundle` and `multipath`
 //! - [`trace`]: what `ofproto/trace` shows
 
 mod actions;
 mod ctx;
+mod mirror;
 mod normal;
 mod output;
 mod select;

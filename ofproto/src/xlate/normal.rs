@@ -29,7 +29,7 @@ const RESERVED: [u64; 15] = [
 ];
 
 /// Whether a bridge does not forward to `dst` unless told to (IEEE 802.1Q, table 8-1, and [`RESERVED`]).
-fn is_reserved(dst: EthAddr) -> bool {
+pub(super) fn is_reserved(dst: EthAddr) -> bool {
     let a = dst.to_u64();
     a & !0xf == 0x0180_c200_0000 || RESERVED.contains(&a)
 }
@@ -58,6 +58,10 @@ impl Ctx<'_> {
             self.warn("partial VLAN tag, dropping");
             return;
         }
+        if switch.mirrors.is_output(bundle.id) {
+            self.detail("input port is mirror output port, dropping");
+            return;
+        }
         let tags = Tags::of(&self.flow);
         if let Some(why) = vlan::refuse_input(bundle, &tags) {
             self.report(NodeKind::Error, || why);
@@ -73,6 +77,9 @@ impl Ctx<'_> {
         let known = switch.macs.lock().lookup(self.flow.dl_dst, tags.vid()).map(|e| e.bundle);
         match known.and_then(|id| switch.bundles.get(&id)) {
             Some(to) if to.id == bundle.id => self.detail("learned port is input port, dropping"),
+            Some(to) if switch.mirrors.is_output(to.id) => {
+                self.detail("learned port is a mirror port, dropping");
+            }
             Some(to) => {
                 self.detail("forwarding to learned port");
                 self.send_to_bundle(to, &tags);
@@ -107,7 +114,10 @@ impl Ctx<'_> {
         self.detail("no learned MAC for destination, flooding");
         let switch = self.switch;
         for to in switch.bundles.values() {
-            let goes = to.id != from.id && self.is_floodable(to.id) && vlan::includes(to, tags);
+            let goes = to.id != from.id
+                && self.is_floodable(to.id)
+                && vlan::includes(to, tags)
+                && !switch.mirrors.is_output(to.id);
             if goes {
                 self.send_to_bundle(to, tags);
             }

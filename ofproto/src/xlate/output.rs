@@ -33,7 +33,7 @@ impl Ctx<'_> {
                 self.controller(&to);
             }
             OfPort::NONE => {}
-            _ if port == in_port(&self.flow) => self.detail("skipping output to input port"),
+            _ if port == in_port(&self.flow) => self.warn("skipping output to input port"),
             _ => self.send_to_port(port),
         }
     }
@@ -65,6 +65,7 @@ impl Ctx<'_> {
                     self.actions.push(Action::Trunc(max));
                 }
                 self.actions.push(Action::Output(*dp_port));
+                self.mirror_egress(port.bundle);
             }
             Attachment::None => self.detail("output port has no device"),
         }
@@ -86,12 +87,20 @@ impl Ctx<'_> {
         let stack_bytes = std::mem::take(&mut self.stack_bytes);
         let action_set = std::mem::take(&mut self.action_set);
         let place = (self.table, self.rule.take(), self.rule_cookie);
+        // What is mirrored there is mirrored apart from here.
+        let mirrors = self.mirrors;
+        if switch.id != here.id {
+            self.mirrors = 0;
+        }
         let marks = (self.exit, self.was_mpls, self.conntracked, self.in_action_set, self.in_group);
 
         self.switch = switch;
         self.enter_peer(peer.no);
         self.deeper(|cx| cx.run(None, None));
 
+        if self.switch.id != here.id {
+            self.mirrors = mirrors;
+        }
         self.switch = here;
         self.flow = flow;
         (self.stack, self.stack_bytes, self.action_set) = (stack, stack_bytes, action_set);

@@ -348,12 +348,21 @@ impl Bridges {
                 }
             }
         }
+        self.report_mirrors(&mut batch);
         self.report_controllers(&mut batch);
         self.submit(batch);
         if self.desired.global.system_stats && self.system.is_none() {
             let (around, wall_ms) = (self.around.clone(), self.clock.wall_ms());
             let collect = move || status::system::collect(&around.rundir, around.pidfile.as_deref(), wall_ms);
             self.system = Some(tokio::task::spawn_blocking(collect));
+        }
+    }
+
+    fn report_mirrors(&self, batch: &mut StatusBatch) {
+        for bridge in self.desired.bridges.values().filter(|b| !b.settings.mirrors.is_empty()) {
+            for (row, packets, bytes) in self.layers.mirror_statistics(&bridge.name) {
+                status::bridge::mirror(batch, row, packets, bytes);
+            }
         }
     }
 

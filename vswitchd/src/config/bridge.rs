@@ -2,10 +2,12 @@
 
 use super::flow_table::TableConfig;
 use super::interface::InterfaceConfig;
+use super::mirror;
 use super::port::{PortConfig, vlans};
 use super::remotes::{self, RemotesConfig};
 use super::{Reader, smap};
 use flow::EthAddr;
+use ofproto::mirror::MirrorSettings;
 use ofproto::port::VlanSet;
 use ovsdb_shim::Row;
 use std::collections::{BTreeMap, BTreeSet};
@@ -52,6 +54,7 @@ pub struct SwitchSettings {
     pub flood_vlans: Option<VlanSet>,
     /// Tables that have a row; the others have [`TableConfig::default`].
     pub tables: BTreeMap<u8, TableConfig>,
+    pub mirrors: Vec<MirrorSettings>,
     pub dp_desc: Option<String>,
     pub serial: Option<String>,
 }
@@ -154,6 +157,7 @@ impl SwitchSettings {
             forward_bpdu: smap::bool(row, COLUMN, "forward-bpdu", false),
             flood_vlans: vlans(row, "flood_vlans"),
             tables: read_tables(reader, row),
+            mirrors: mirror::read_all(reader, row),
             dp_desc: row.map_get(COLUMN, "dp-desc").map(str::to_owned),
             serial: row.map_get(COLUMN, "dp-sn").map(str::to_owned),
         }

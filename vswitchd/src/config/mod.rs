@@ -8,6 +8,7 @@ mod bridge;
 mod flow_table;
 mod global;
 mod interface;
+mod mirror;
 mod port;
 mod remotes;
 mod smap;

@@ -22,6 +22,13 @@ pub fn bridge(batch: &mut StatusBatch, config: &BridgeConfig, is: &ActualBridge)
     }
 }
 
+/// What a mirror has copied.
+pub fn mirror(batch: &mut StatusBatch, row: Uuid, packets: u64, bytes: u64) {
+    let counters = [("tx_bytes", bytes), ("tx_packets", packets)];
+    let counters = counters.map(|(name, n)| (name, i64::try_from(n).unwrap_or(i64::MAX)));
+    batch.set("Mirror", row, "statistics", Datum::map(counters));
+}
+
 /// What a datapath can do. OVN decides by these what flows it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {

@@ -3,10 +3,13 @@
 use super::{Domain, LayerBridge, Layers};
 use crate::config::{BridgeConfig, PortConfig, SwitchSettings, TableConfig};
 use ofproto::ids::OfPort;
+use ofproto::mirror::Mirror;
 use ofproto::port::BundleSettings;
 use ofproto::switch::Switch;
 use ofproto::table::{TBL_INTERNAL, TableSettings};
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+use uuid::Uuid;
 
 impl Layers {
     pub(super) fn create_bridge(&mut self, config: &BridgeConfig) -> Result<(), String> {
@@ -61,6 +64,17 @@ impl Layers {
         self.change_switch(bridge, |switch| switch.set_bundle(settings).1);
     }
 
+    /// What each mirror of a bridge has copied: its row, packets and bytes.
+    pub fn mirror_statistics(&self, bridge: &str) -> Vec<(Uuid, u64, u64)> {
+        let Some((b, domain)) = self.home(bridge) else { return Vec::new() };
+        let state = domain.fabric.read();
+        let mirrors = state.switch(b.switch).into_iter().flat_map(|s| s.mirrors.iter());
+        let of = |m: &Mirror| {
+            (Uuid::from_u128(m.settings.key), m.stats.packets.load(Relaxed), m.stats.bytes.load(Relaxed))
+        };
+        mirrors.map(of).collect()
+    }
+
     pub(super) fn configure_switch(&self, bridge: &str, settings: &SwitchSettings) {
         let default = TableConfig::default();
         self.change_switch(bridge, |switch| {
@@ -71,6 +85,7 @@ impl Layers {
                 macs.flush();
             }
             drop(macs);
+            switch.set_mirrors(&settings.mirrors);
             switch.forward_bpdu = settings.forward_bpdu;
             for (table, number) in switch.tables.iter_mut().zip(0..TBL_INTERNAL) {
                 let wanted = table_settings(settings.tables.get(&number).unwrap_or(&default));
