@@ -36,7 +36,8 @@ impl Filter {
     pub const ALL: Filter =
         Filter { table: TABLE_ALL, cookie: 0, cookie_mask: 0, out_port: OfPort::NONE, out_group: GROUP_ANY };
 
-    fn admits(&self, rule: &Rule) -> bool {
+    /// Whether the rule is one of those; its table is not asked for.
+    pub fn admits(&self, rule: &Rule) -> bool {
         // The switch's own table is there to be looked at for who asks for it.
         (!rule.is_hidden() || self.table == TBL_INTERNAL)
             && (rule.cookie ^ self.cookie) & self.cookie_mask == 0

@@ -390,7 +390,7 @@ impl Agent {
             }
         }
         env.fabric.changed();
-        self.tell_rules(events, now_ms);
+        self.tell_rules(env, events, now_ms);
     }
 
     /// Seconds for which no active primary controller has accepted the switch; 0 if there is none.

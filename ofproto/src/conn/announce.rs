@@ -2,12 +2,15 @@
 
 use super::agent::Agent;
 use super::manager::Env;
+use super::monitor::{self, Changes};
+use super::session::Conn;
 use crate::async_event::PacketInEvent;
 use crate::flow_mod::{RemovedReason, RuleEvent};
 use crate::ids::{ConnId, OfPort, SwitchId, in_port};
 use crate::port::Port;
 use crate::recirc::Frozen;
 use crate::rule::{Rule, RuleFlags};
+use crate::switch::Switch;
 use flow::{Field, Flow, Match, PT_ETH, TlvTable};
 use openflow::msg::async_config::AsyncMsg;
 use openflow::msg::flow_removed::FlowRemoved;
@@ -150,9 +153,23 @@ impl PacketInNews {
 }
 
 impl Agent {
-    /// Notes what happened to rules, for those that want to be told.
-    pub fn tell_rules(&mut self, events: Vec<RuleEvent>, at_ms: u64) {
-        for event in events {
+    /// Notes what happened to rules that no connection asked for, for those that want to be told. All
+    /// connections must be in place.
+    pub fn tell_rules(&mut self, env: &Env, events: Vec<RuleEvent>, at_ms: u64) {
+        self.tell_changes(env, None, vec![Changes { events, ..Changes::default() }], at_ms);
+    }
+
+    /// Notes what happened to rules. `own` is the connection that asked for it, while it is served.
+    pub fn tell_changes(&mut self, env: &Env, own: Option<&mut Conn>, changes: Vec<Changes>, at_ms: u64) {
+        let own_id = own.as_ref().map(|c| c.id);
+        let has_monitors = |c: &Conn| !c.monitors.is_empty();
+        if own.as_deref().is_some_and(has_monitors) || self.conns.values().any(has_monitors) {
+            let tlv = env.tlv(self.id);
+            let next = env.fabric.read().switch(self.id).map_or(0, Switch::next_place);
+            let conns = self.conns.values_mut().chain(own);
+            monitor::report(conns, own_id, &changes, &tlv, (at_ms, next));
+        }
+        for event in changes.into_iter().flat_map(|c| c.events) {
             if let RuleEvent::Removed { rule, reason } = event
                 && rule.flags.contains(RuleFlags::SEND_FLOW_REM)
             {
@@ -210,7 +227,7 @@ impl Agent {
     }
 
     /// Tells a controller that it is no longer primary.
-    pub fn tell_demotion(&self, conn: &super::session::Conn) {
+    pub fn tell_demotion(&self, conn: &Conn) {
         let status = RoleStatus {
             role: Role::Secondary,
             reason: RoleReason::PrimaryRequest,

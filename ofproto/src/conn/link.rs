@@ -51,6 +51,10 @@ struct Counts {
     queued: AtomicUsize,
     /// Packet-ins given to the handle and not yet taken by the link.
     packet_ins: AtomicUsize,
+    /// Bytes of flow updates given to the handle and not yet taken by the link.
+    updates: AtomicUsize,
+    /// Somebody waits until there are none.
+    updates_awaited: AtomicBool,
     /// Requests wait for output to drain.
     held: AtomicBool,
 }
@@ -60,6 +64,7 @@ struct Counts {
 pub enum Output {
     Bytes(Bytes),
     PacketIn(Bytes),
+    Update(Bytes),
     Close,
 }
 
@@ -88,6 +93,34 @@ impl LinkHandle {
     /// Packet-ins that the link has not taken yet, which it stops doing when the peer does not read.
     pub fn packet_ins(&self) -> usize {
         self.counts.packet_ins.load(Relaxed)
+    }
+
+    /// Queues a flow update; the caller keeps [`LinkHandle::update_bytes`] near a limit.
+    pub fn send_update(&self, bytes: impl Into<Bytes>) {
+        let bytes = bytes.into();
+        self.counts.queued.fetch_add(bytes.len(), SeqCst);
+        self.counts.updates.fetch_add(bytes.len(), SeqCst);
+        let _ = self.out.send(Output::Update(bytes));
+    }
+
+    /// Bytes of flow updates that the link has not taken yet.
+    pub fn update_bytes(&self) -> usize {
+        self.counts.updates.load(SeqCst)
+    }
+
+    /// Whether there are flow updates that the link has not taken. If so, a [`ConnEvent::Drained`] will come.
+    pub fn await_updates(&self) -> bool {
+        self.counts.updates_awaited.store(true, SeqCst);
+        self.update_bytes() > 0
+    }
+
+    /// The link has taken this: it waits no longer.
+    pub(crate) fn note_taken(&self, output: &Output) {
+        match output {
+            Output::PacketIn(_) => self.counts.packet_ins.fetch_sub(1, Relaxed),
+            Output::Update(b) => self.counts.updates.fetch_sub(b.len(), SeqCst),
+            Output::Bytes(_) | Output::Close => 0,
+        };
     }
 
     /// Queues messages that nobody asked for; closes the connection if it takes too few of them.
@@ -396,7 +429,10 @@ impl Link<'_> {
             // We do not read, so nothing else tells that the peer is alive.
             self.keeper.note(|r| r.activity(self.env.clock.now_ms()));
         }
-        if left < HOLD_BYTES / 2 && self.handle.counts.held.swap(false, SeqCst) {
+        let counts = &self.handle.counts;
+        let may_go_on = left < HOLD_BYTES / 2 && counts.held.swap(false, SeqCst);
+        let has_updated = self.handle.update_bytes() == 0 && counts.updates_awaited.swap(false, SeqCst);
+        if may_go_on || has_updated {
             self.tell(ConnEvent::Drained { id: self.id }).await?;
         }
         Ok(())
@@ -448,12 +484,9 @@ impl Link<'_> {
     fn collect(&mut self, first: Option<Output>) {
         let mut next = first.or(Some(Output::Close));
         while let Some(output) = next {
+            self.handle.note_taken(&output);
             let bytes = match output {
-                Output::Bytes(b) => b,
-                Output::PacketIn(b) => {
-                    self.handle.counts.packet_ins.fetch_sub(1, Relaxed);
-                    b
-                }
+                Output::Bytes(b) | Output::PacketIn(b) | Output::Update(b) => b,
                 Output::Close => {
                     self.close_by_ms = Some(self.env.clock.now_ms() + CLOSE_TIMEOUT_MS);
                     return;

@@ -17,6 +17,7 @@
 use super::ConnEvent;
 use super::agent::{Agent, ControllerConfig, ControllerStatus, Description, FailMode};
 use super::announce::{News, PacketInNews, port_desc};
+use super::monitor;
 use crate::async_event::AsyncEvent;
 use crate::fabric::Fabric;
 use crate::handle::{self, Cx};
@@ -187,6 +188,7 @@ impl Ofproto {
             }
             ConnEvent::Drained { id } => {
                 if let Some(agent) = self.homes.get(&id).and_then(|h| self.agents.get_mut(h)) {
+                    resume_updates(agent, &self.env, id);
                     serve(agent, &self.env, id);
                 }
             }
@@ -211,7 +213,7 @@ impl Ofproto {
             }
             AsyncEvent::Rules { switch, events } => {
                 let now_ms = self.env.now_ms();
-                self.with(switch, |agent, _| agent.tell_rules(events, now_ms));
+                self.with(switch, |agent, env| agent.tell_rules(env, events, now_ms));
             }
         }
     }
@@ -239,6 +241,14 @@ impl Ofproto {
 /// What OpenFlow says of a port, for [`Ofproto::port_changed`].
 pub fn describe(port: &Port) -> PortDesc {
     port_desc(port)
+}
+
+/// A peer has read what waited for it: it may be told of rules again.
+fn resume_updates(agent: &mut Agent, env: &Env, id: ConnId) {
+    let tlv = env.tlv(agent.id);
+    if let (Some(conn), Some(switch)) = (agent.conns.get_mut(&id), env.fabric.read().switch(agent.id)) {
+        monitor::resume(conn, switch, &tlv);
+    }
 }
 
 /// Works off the messages of a connection.
@@ -296,6 +306,6 @@ fn expire_flows(agent: &mut Agent, env: &Env, now_ms: u64) {
     if !events.is_empty() {
         coverage::counter::ofproto_dpif_expired.add(events.len() as u64);
         env.fabric.changed();
-        agent.tell_rules(events, now_ms);
+        agent.tell_rules(env, events, now_ms);
     }
 }

@@ -13,6 +13,7 @@
 //! - [`link`]: one connection; [`remote`]: where connections come from
 //! - [`session`]: what a connection has agreed on; [`pacer`]: the rate of its packet-ins
 //! - [`agent`]: one switch; [`manager`]: all of them, and the calls of the daemon
+//! - [`monitor`]: who is told how rules change
 //! - [`announce`]: asynchronous messages; [`fail_open`]: what happens without a controller
 
 pub mod agent;
@@ -20,6 +21,7 @@ pub mod announce;
 pub mod fail_open;
 pub mod link;
 pub mod manager;
+pub mod monitor;
 pub mod pacer;
 pub mod remote;
 pub mod session;

@@ -1,6 +1,7 @@
 //! What one connection has agreed on with the switch.
 
 use super::link::LinkHandle;
+use super::monitor::Monitors;
 use super::pacer::Pacer;
 use super::{Origin, UpEvent};
 use crate::handle::bundles::Bundles;
@@ -68,6 +69,7 @@ pub struct Conn {
     pub queue_size: usize,
     pub assembler: MultipartAssembler,
     pub bundles: Bundles,
+    pub monitors: Monitors,
     pub mods: ModLog,
     /// Messages held back because the peer does not read our replies.
     pub inbox: VecDeque<Bytes>,
@@ -94,6 +96,7 @@ impl Conn {
             queue_size: settings.queue_size,
             assembler: MultipartAssembler::default(),
             bundles: Bundles::default(),
+            monitors: Monitors::default(),
             mods: ModLog::default(),
             inbox: VecDeque::new(),
         };

@@ -7,7 +7,8 @@
 use super::packet_out::{self, Ready, Translated};
 use super::{Cx, flow_mods, groups_meters, ports};
 use crate::conn::announce::News;
-use crate::flow_mod::{Change, RuleEvent};
+use crate::conn::monitor::Changes;
+use crate::flow_mod::{Change, Command};
 use crate::switch::State;
 use bytes::Bytes;
 use openflow::msg::bundle::{BundleAdd, BundleControl, BundleFlags, ctrl};
@@ -159,9 +160,9 @@ fn prepare(cx: &Cx<'_>, msg: &Incoming<'_>) -> Result<Step> {
 /// What a commit has done so far.
 #[derive(Default)]
 struct Done {
-    events: Vec<RuleEvent>,
+    /// Flow-mods, and what they did.
+    mods: Vec<(Command, Changes)>,
     news: Vec<News>,
-    commands: Vec<crate::flow_mod::Command>,
     port_mods: Vec<PortMod>,
     packets: Vec<Translated>,
 }
@@ -179,7 +180,7 @@ fn commit(cx: &mut Cx<'_>, id: u32, flags: BundleFlags) -> Result {
         if failed.is_some()
             && let Ok(switch) = state.switch_mut(cx.agent.id)
         {
-            switch.undo(&done.events);
+            done.mods.iter().rev().for_each(|(_, c)| switch.undo(&c.events));
         }
         failed
     };
@@ -187,11 +188,15 @@ fn commit(cx: &mut Cx<'_>, id: u32, flags: BundleFlags) -> Result {
         cx.conn.send_error(error, &message);
         return Err(OfError::OfpbfcMsgFailed);
     }
-    if !done.commands.is_empty() {
+    if !done.mods.is_empty() {
         cx.env.fabric.changed();
     }
-    done.commands.into_iter().for_each(|c| cx.conn.mods.note(flow_mods::kind_of(c), now_ms));
-    cx.agent.tell_rules(done.events, now_ms);
+    let note = |(command, changes)| {
+        cx.conn.mods.note(flow_mods::kind_of(command), now_ms);
+        changes
+    };
+    let changes = done.mods.into_iter().map(note).collect();
+    cx.agent.tell_changes(cx.env, Some(cx.conn), changes, now_ms);
     cx.agent.news.extend(done.news);
     for pm in done.port_mods {
         // The port was there a moment ago; one that has gone since needs no change.
@@ -210,22 +215,28 @@ fn apply_all(
     done: &mut Done,
 ) -> Option<(Bytes, OfError)> {
     for (step, message) in steps {
-        if let Err(e) = apply_one(cx, state, step, flags, done) {
+        if let Err(e) = apply_one(cx, state, step, &message, flags, done) {
             return Some((message, e));
         }
     }
     None
 }
 
-fn apply_one(cx: &Cx<'_>, state: &mut State, step: Step, flags: BundleFlags, done: &mut Done) -> Result {
+fn apply_one(
+    cx: &Cx<'_>,
+    state: &mut State,
+    step: Step,
+    message: &[u8],
+    flags: BundleFlags,
+    done: &mut Done,
+) -> Result {
     let no_switch = |_| OfError::OfpfmfcUnknown;
     match step {
         Step::Flow(change) => {
             let switch = state.switch_mut(cx.agent.id).map_err(no_switch)?;
             let events = switch.apply(&change, cx.env.now_ms())?;
             done.news.extend(flow_mods::table_news(switch, &events));
-            done.events.extend(events);
-            done.commands.push(change.command);
+            done.mods.push((change.command, flow_mods::changes(message, change.command, events)));
         }
         // Changing a port cannot be taken back.
         Step::Port(_) if flags.contains(BundleFlags::ATOMIC) => return Err(OfError::OfpbfcMsgFailed),

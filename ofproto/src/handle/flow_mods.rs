@@ -3,6 +3,7 @@
 
 use super::Cx;
 use crate::conn::announce::News;
+use crate::conn::monitor::Changes;
 use crate::conn::session::ModKind;
 use crate::flow_mod::{Change, Command, Filter, RuleEvent};
 use crate::rule::RuleFlags;
@@ -67,13 +68,20 @@ impl Batch {
             match result {
                 Ok((command, events)) => {
                     cx.conn.mods.note(kind_of(command), now_ms);
-                    cx.agent.tell_rules(events, now_ms);
+                    let changes = changes(&bytes, command, events);
+                    cx.agent.tell_changes(cx.env, Some(cx.conn), vec![changes], now_ms);
                 }
                 Err(e) => cx.conn.send_error(e, &bytes),
             }
         }
         cx.agent.news.extend(news);
     }
+}
+
+/// What a flow-mod did, for those that want to be told.
+pub fn changes(message: &[u8], command: Command, events: Vec<RuleEvent>) -> Changes {
+    let xid = openflow::Header::parse(message).map_or(0, |h| h.xid);
+    Changes { xid, by_add: command == Command::Add, events }
 }
 
 /// For the log of a connection.

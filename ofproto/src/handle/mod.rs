@@ -6,6 +6,7 @@
 
 pub mod bundles;
 pub mod flow_mods;
+mod flow_monitor;
 mod flow_stats;
 mod groups_meters;
 mod packet_out;
@@ -111,6 +112,7 @@ fn handle(cx: &mut Cx<'_>, bytes: &Bytes) {
 fn handle_whole(cx: &mut Cx<'_>, bytes: &[u8], parts: &[Vec<u8>]) {
     let result = identify(bytes).and_then(|msg| match msg.msg_type() {
         MsgType::TableFeaturesStatsRequest => tables::features(cx, parts),
+        MsgType::FlowMonitorStatsRequest => flow_monitor::request(cx, parts),
         _ if parts.len() > 1 => Err(OfError::OfpbrcBadStat),
         _ => dispatch(cx, &msg),
     });
@@ -143,6 +145,7 @@ fn dispatch(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result<(), OfError> {
         MsgType::QueueStatsRequest => ports::queue_stats(cx, msg),
         MsgType::QueueGetConfigRequest => ports::queue_config(cx, msg),
         MsgType::FlowStatsRequest => flow_stats::flows(cx, msg),
+        MsgType::FlowMonitorCancel => flow_monitor::cancel(cx, msg),
         MsgType::AggregateStatsRequest => flow_stats::aggregate(cx, msg),
         MsgType::TableMod => tables::table_mod(cx, msg),
         MsgType::TableStatsRequest => tables::stats(cx, msg),
@@ -165,5 +168,7 @@ fn is_of10(version: Version) -> bool {
     version == Version::Of10
 }
 
+#[cfg(test)]
+mod monitor_tests;
 #[cfg(test)]
 mod tests;

@@ -34,20 +34,21 @@ impl PortControl for Willing {
     }
 }
 
-struct World {
-    ofproto: Ofproto,
+pub(super) struct World {
+    pub ofproto: Ofproto,
     switch: SwitchId,
-    clock: Clock,
+    pub clock: Clock,
 }
 
-struct Peer {
-    id: ConnId,
+pub(super) struct Peer {
+    pub id: ConnId,
+    pub link: LinkHandle,
     version: Version,
     output: mpsc::UnboundedReceiver<Output>,
 }
 
 impl World {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let clock = Clock::new();
         clock.stop();
         let fabric = Fabric::new(Arc::new(dpif::fake::NoDpif), clock.clone());
@@ -74,7 +75,7 @@ impl World {
     }
 
     /// A connection on `<bridge>.mgmt`.
-    fn connect(&mut self, version: Version) -> Peer {
+    pub fn connect(&mut self, version: Version) -> Peer {
         let (link, output) = LinkHandle::new();
         let id = new_conn_id();
         let up = UpEvent {
@@ -83,19 +84,19 @@ impl World {
             version,
             peer: "br0<->test".into(),
             origin: Origin::Management,
-            link,
+            link: link.clone(),
         };
         self.ofproto.handle_event(ConnEvent::Up(up));
-        Peer { id, version, output }
+        Peer { id, link, version, output }
     }
 
-    fn send(&mut self, peer: &Peer, messages: &[Vec<u8>]) {
+    pub fn send(&mut self, peer: &Peer, messages: &[Vec<u8>]) {
         let batch = messages.iter().map(|m| Bytes::copy_from_slice(m)).collect();
         self.ofproto.handle_event(ConnEvent::Messages { id: peer.id, batch });
     }
 
     /// Sends one message and returns all that comes back.
-    fn ask(&mut self, peer: &mut Peer, message: &[u8]) -> Vec<Bytes> {
+    pub fn ask(&mut self, peer: &mut Peer, message: &[u8]) -> Vec<Bytes> {
         self.send(peer, &[message.to_vec()]);
         peer.take()
     }
@@ -109,11 +110,12 @@ impl World {
 }
 
 impl Peer {
-    fn take(&mut self) -> Vec<Bytes> {
+    pub fn take(&mut self) -> Vec<Bytes> {
         let mut all = Vec::new();
         while let Ok(output) = self.output.try_recv() {
+            self.link.note_taken(&output);
             match output {
-                Output::Bytes(b) | Output::PacketIn(b) => all.push(b),
+                Output::Bytes(b) | Output::PacketIn(b) | Output::Update(b) => all.push(b),
                 Output::Close => {}
             }
         }
@@ -125,7 +127,7 @@ impl Peer {
     }
 }
 
-fn errors(messages: &[Bytes]) -> Vec<(u32, OfError)> {
+pub(super) fn errors(messages: &[Bytes]) -> Vec<(u32, OfError)> {
     let decode = |b: &Bytes| {
         let msg = identify(b).unwrap();
         Some((msg.header.xid, ErrorMsg::decode(&msg)?.error))
@@ -133,11 +135,11 @@ fn errors(messages: &[Bytes]) -> Vec<(u32, OfError)> {
     messages.iter().filter(|b| identify(b).unwrap().msg_type() == MsgType::Error).filter_map(decode).collect()
 }
 
-fn target(version: Version) -> Target<'static> {
+pub(super) fn target(version: Version) -> Target<'static> {
     Target::new(Protocol::initial(version))
 }
 
-fn flow_mod(command: FlowModCommand, port: u16, cookie: u64) -> FlowMod {
+pub(super) fn flow_mod(command: FlowModCommand, port: u16, cookie: u64) -> FlowMod {
     let m = Match::catchall().with(Field::InPort, port);
     let mut fm = FlowMod::new(command, &m, 100);
     fm.new_cookie = cookie;
@@ -146,7 +148,7 @@ fn flow_mod(command: FlowModCommand, port: u16, cookie: u64) -> FlowMod {
     fm
 }
 
-fn add(port: u16, cookie: u64, xid: u32) -> Vec<u8> {
+pub(super) fn add(port: u16, cookie: u64, xid: u32) -> Vec<u8> {
     flow_mod(FlowModCommand::Add, port, cookie).encode(&target(Version::Of14), xid)
 }
 
