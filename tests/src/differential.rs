@@ -37,24 +37,68 @@ pub fn parse_script(text: &str) -> Vec<Section> {
     sections
 }
 
-/// A difference that is known: section, part of the command, reason; three columns separated by ` | `.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A difference that is known: four columns separated by ` | `.
+#[derive(Debug, Clone)]
 pub struct Accepted {
     pub section: String,
+    /// A whole command, or, after `~`, a pattern for whole commands.
     pub command: String,
+    matcher: Regex,
+    /// Lines that one daemon may print and the other not.
+    pub lines: Regex,
     pub reason: String,
+}
+
+fn whole(pattern: &str) -> Regex {
+    Regex::new(&format!("^(?:{pattern})$")).unwrap_or_else(|e| panic!("{pattern}: {e}"))
+}
+
+impl Accepted {
+    fn parse(line: &str) -> Self {
+        let columns: Vec<&str> = line.split(" | ").map(str::trim).collect();
+        let [section, command, lines, reason] = columns[..] else { panic!("four columns, not: {line}") };
+        assert!(!reason.is_empty(), "no reason: {line}");
+        let pattern = command.strip_prefix('~').map_or_else(|| regex::escape(command), str::to_owned);
+        Accepted {
+            section: section.into(),
+            command: command.into(),
+            matcher: whole(&pattern),
+            lines: whole(lines),
+            reason: reason.into(),
+        }
+    }
+
+    /// Whether this is about that command.
+    pub fn concerns(&self, section: &str, command: &str) -> bool {
+        self.section == section && self.matcher.is_match(command)
+    }
+
+    /// Whether the daemons differ in lines that this is about.
+    fn excuses(&self, d: &Difference) -> bool {
+        let of = |text: &str| text.lines().filter(|l| self.lines.is_match(l)).map(str::to_owned).collect();
+        let (stock, ours): (Vec<String>, Vec<String>) = (of(&d.stock), of(&d.ours));
+        self.concerns(&d.section, &d.command) && stock != ours
+    }
 }
 
 /// Reads the list of accepted differences.
 pub fn parse_accepted(text: &str) -> Vec<Accepted> {
     let lines = text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#'));
-    let row = |line: &str| {
-        let columns: Vec<&str> = line.split(" | ").map(str::trim).collect();
-        let [section, command, reason] = columns[..] else { panic!("three columns, not: {line}") };
-        assert!(!reason.is_empty(), "no reason: {line}");
-        Accepted { section: section.into(), command: command.into(), reason: reason.into() }
-    };
-    lines.map(row).collect()
+    lines.map(Accepted::parse).collect()
+}
+
+/// What is left of a difference once the lines that `accepted` excuses are taken out, if anything is; notes in
+/// `used` which of them were needed.
+pub fn unexcused(mut d: Difference, accepted: &[Accepted], used: &mut [bool]) -> Option<Difference> {
+    let mine: Vec<_> = accepted.iter().enumerate().filter(|(_, a)| a.excuses(&d)).collect();
+    for (i, a) in mine {
+        used[i] = true;
+        let keep = |text: &str| -> String {
+            text.lines().filter(|l| !a.lines.is_match(l)).map(|l| l.to_owned() + "\n").collect()
+        };
+        (d.stock, d.ours) = (keep(&d.stock), keep(&d.ours));
+    }
+    (d.stock != d.ours).then_some(d)
 }
 
 /// What may differ between two runs of the same daemon, made equal.
@@ -148,17 +192,37 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "[{}] {}", self.section, self.command)?;
         let (stock, ours): (Vec<_>, Vec<_>) = (self.stock.lines().collect(), self.ours.lines().collect());
-        for line in stock.iter().filter(|l| !ours.contains(l)) {
-            writeln!(f, "  - {line}")?;
-        }
-        for line in ours.iter().filter(|l| !stock.contains(l)) {
-            writeln!(f, "  + {line}")?;
-        }
-        if stock.iter().all(|l| ours.contains(l)) && ours.iter().all(|l| stock.contains(l)) {
-            writeln!(f, "  order or number of lines:\n{}\n  ---\n{}", self.stock, self.ours)?;
+        for (sign, line) in edits(&stock, &ours).into_iter().filter(|(sign, _)| *sign != ' ') {
+            writeln!(f, "  {sign} {line}")?;
         }
         Ok(())
     }
+}
+
+/// The shortest way from `a` to `b`, line by line: kept (` `), taken out (`-`) and put in (`+`).
+fn edits<'a>(a: &[&'a str], b: &[&'a str]) -> Vec<(char, &'a str)> {
+    // common[i][j]: how many lines a[i..] and b[j..] share in order.
+    let mut common = vec![vec![0usize; b.len() + 1]; a.len() + 1];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            common[i][j] =
+                if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+        }
+    }
+    let (mut i, mut j, mut out) = (0, 0, Vec::new());
+    while i < a.len() || j < b.len() {
+        if i < a.len() && j < b.len() && a[i] == b[j] {
+            out.push((' ', a[i]));
+            (i, j) = (i + 1, j + 1);
+        } else if j == b.len() || i < a.len() && common[i + 1][j] >= common[i][j + 1] {
+            out.push(('-', a[i]));
+            i += 1;
+        } else {
+            out.push(('+', b[j]));
+            j += 1;
+        }
+    }
+    out
 }
 
 /// Runs a section on both sides at once.
