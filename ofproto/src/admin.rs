@@ -142,6 +142,7 @@ impl State {
             bundle: None,
             created_ms: now_ms,
             virtual_stats: Arc::new(VirtualStats::default()),
+            bfd: None,
         };
         switch.names.ports.insert(port.name.clone(), no);
         switch.ports.insert(no, port);

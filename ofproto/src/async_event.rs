@@ -1,7 +1,7 @@
 //! What translation and handlers have to tell controllers: a bounded queue to the main task.
 
 use crate::flow_mod::RuleEvent;
-use crate::ids::SwitchId;
+use crate::ids::{OfPort, SwitchId};
 use crate::recirc::RecircNode;
 use dpif::ControllerUserdata;
 use flow::Flow;
@@ -31,7 +31,16 @@ pub struct PacketInEvent {
 #[derive(Clone, Debug)]
 pub enum AsyncEvent {
     PacketIn(Box<PacketInEvent>),
-    Rules { switch: SwitchId, events: Vec<RuleEvent> },
+    Rules {
+        switch: SwitchId,
+        events: Vec<RuleEvent>,
+    },
+    /// A session of a port changed; `flipped`: the port became usable, or unusable.
+    Session {
+        switch: SwitchId,
+        port: OfPort,
+        flipped: bool,
+    },
 }
 
 /// From any thread to the main task.

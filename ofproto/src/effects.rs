@@ -3,6 +3,7 @@
 //! A megaflow stands for packets that the switch never sees. Its translation leaves a list of effects;
 //! whenever the datapath reports that packets passed, each effect is applied with their number.
 
+use crate::bfd::Bfd;
 use crate::ids::{BundleId, SwitchId};
 use crate::learn::LearnedFlow;
 use crate::mirror::MirrorStats;
@@ -28,6 +29,8 @@ pub enum Effect {
     },
     /// Packets were copied for a mirror.
     Mirror(Arc<MirrorStats>),
+    /// Packets that are not of the session came in by its port.
+    Data(Arc<Bfd>),
     /// NORMAL learned, or refreshed, an address.
     Mac {
         switch: SwitchId,
@@ -79,6 +82,7 @@ pub fn apply(state: &State, effects: &[Effect], passed: Passed, deferred: &mut V
                 from.add_tx(passed.count.packets, passed.count.bytes);
                 to.add_rx(passed.count.packets, passed.count.bytes);
             }
+            Effect::Data(bfd) => bfd.saw_data(passed.used_ms),
             Effect::Mirror(stats) => stats.add(passed.count.packets, passed.count.bytes),
             Effect::Mac { switch, mac, vlan, bundle, grat_arp } => {
                 if let Some(sw) = state.switch(*switch) {

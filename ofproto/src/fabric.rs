@@ -7,6 +7,7 @@
 use crate::async_event::AsyncQueue;
 use crate::effects::{self, Deferred, Effect, Passed};
 use crate::megaflow::{Megaflow, Megaflows};
+use crate::monitor::Sessions;
 use crate::recirc::RecircTable;
 use crate::switch::State;
 use clock::Clock;
@@ -70,6 +71,7 @@ pub struct Fabric {
     pub megaflows: Megaflows,
     pub knobs: Knobs,
     pub async_queue: AsyncQueue,
+    pub sessions: Sessions,
     state: RwLock<State>,
     generation: AtomicU64,
     flow_statistics: Mutex<FlowStatistics>,
@@ -87,6 +89,7 @@ impl Fabric {
             megaflows: Megaflows::default(),
             knobs: Knobs::default(),
             async_queue: AsyncQueue::default(),
+            sessions: Sessions::default(),
             state: RwLock::default(),
             generation: AtomicU64::new(1),
             flow_statistics: Mutex::default(),

@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod async_event;
+pub mod bfd;
 pub mod conn;
 pub mod effects;
 pub mod eviction;
@@ -17,6 +18,7 @@ pub mod learn;
 pub mod mac_table;
 pub mod megaflow;
 pub mod mirror;
+pub mod monitor;
 pub mod port;
 pub mod recirc;
 pub mod revalidate;

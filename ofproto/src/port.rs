@@ -1,5 +1,6 @@
 //! Ports: what OpenFlow sees ([`Port`]), and what NORMAL switches between ([`Bundle`]).
 
+use crate::bfd::Bfd;
 use crate::ids::{BundleId, OfPort, SwitchId};
 use dpif::PortNo;
 use flow::EthAddr;
@@ -66,11 +67,22 @@ pub struct Port {
     /// When the port was added, in milliseconds of the clock (port statistics' duration).
     pub created_ms: u64,
     pub virtual_stats: Arc<VirtualStats>,
+    /// Its BFD session, if it has one.
+    pub bfd: Option<Arc<Bfd>>,
 }
 
 impl Port {
     pub fn state(&self) -> PortState {
-        if self.link.carrier { PortState::LIVE } else { PortState::LINK_DOWN }
+        match (self.link.carrier, self.is_live()) {
+            (false, _) => PortState::LINK_DOWN,
+            (true, true) => PortState::LIVE,
+            (true, false) => PortState::empty(),
+        }
+    }
+
+    /// Whether what is sent here arrives, as far as link and session tell.
+    pub fn is_live(&self) -> bool {
+        self.link.carrier && self.bfd.as_ref().is_none_or(|bfd| bfd.is_forwarding())
     }
 
     pub fn dp_port(&self) -> Option<PortNo> {

@@ -5,6 +5,7 @@
 //! bundle of changes wholly or not at all. What translation itself changes (MAC tables, counters) has its
 //! own small lock or is atomic.
 
+use crate::bfd::Bfd;
 use crate::ids::{BundleId, OfPort, SwitchId};
 use crate::mac_table::{Learned, MacTable};
 use crate::mirror::Mirrors;
@@ -188,6 +189,12 @@ impl State {
 
     pub fn switch_by_name(&self, name: &str) -> Option<&Switch> {
         self.switches.values().find(|s| s.name == name)
+    }
+
+    /// The port of a BFD session.
+    pub fn find_session(&self, bfd: &Arc<Bfd>) -> Option<(SwitchId, OfPort)> {
+        let is_it = |p: &&Port| p.bfd.as_ref().is_some_and(|b| Arc::ptr_eq(b, bfd));
+        self.switches.values().find_map(|s| Some((s.id, s.ports.values().find(is_it)?.no)))
     }
 
     /// The other end of a patch port, if both ends name each other.

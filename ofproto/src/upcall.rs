@@ -54,6 +54,7 @@ impl Fabric {
         };
         let mut deferred = Vec::new();
         crate::effects::apply(&state, &t.effects, passed, &mut deferred);
+        self.deliver(&state, &t.sessions, upcall.packet, upcall.key.nw_ttl);
         drop(state);
         self.carry_out(deferred);
         if upcall.key.recirc_id == 0 || !t.recircs.is_empty() {

@@ -22,6 +22,7 @@ pub fn registry(ctx: &Ctx) -> Registry<Ctx> {
     });
     add_log_commands(&mut r);
     r.mount(crate::bridge::commands::registry(), |ctx: &mut Ctx| &mut ctx.bridges);
+    r.mount(crate::bridge::bfd_commands::registry(), |ctx: &mut Ctx| &mut ctx.bridges);
     r.mount(crate::datapath_commands::registry(), |ctx: &mut Ctx| &mut ctx.bridges);
     if ctx.options.dummy.is_some() {
         add_time_commands(&mut r);

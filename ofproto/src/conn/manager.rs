@@ -25,7 +25,7 @@ use crate::ids::{ConnId, OfPort, SwitchId};
 use crate::port::Port;
 use flow::TlvTable;
 use openflow::msg::hello::VersionSet;
-use openflow::msg::port::PortDesc;
+use openflow::msg::port::{PortDesc, PortState};
 use openflow::msg::port_stats::PortStats;
 use openflow::msg::port_status::PortReason;
 use std::collections::BTreeMap;
@@ -211,6 +211,16 @@ impl Ofproto {
                     agent.send_packet_in(&PacketInNews::of(*event, &tlv), &tlv, now_ms);
                 }
             }
+            // What the port was before: what it is, but for its liveness.
+            AsyncEvent::Session { switch, port, flipped: true } => {
+                let new = self.env.fabric.read().switch(switch).and_then(|s| s.port(port).map(describe));
+                let mut old = new.clone();
+                if let Some(old) = &mut old {
+                    old.state.toggle(PortState::LIVE);
+                }
+                self.port_changed(switch, old, new);
+            }
+            AsyncEvent::Session { .. } => {}
             AsyncEvent::Rules { switch, events } => {
                 let now_ms = self.env.now_ms();
                 self.with(switch, |agent, env| agent.tell_rules(env, events, now_ms));

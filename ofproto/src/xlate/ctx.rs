@@ -2,6 +2,7 @@
 
 use super::trace::{NodeKind, Trace};
 use super::{SwitchInput, Translation, wildcards};
+use crate::bfd::Bfd;
 use crate::effects::Effect;
 use crate::fabric::Fabric;
 use crate::ids::{OfPort, in_port};
@@ -65,6 +66,8 @@ pub(super) struct Ctx<'a> {
     pub mirrors: u32,
     /// Bytes that the next output may send (`output(max_len=...)`).
     pub trunc: Option<u32>,
+    /// The sessions that the packet is for.
+    pub sessions: Vec<Arc<Bfd>>,
     /// The packet as it came.
     pub original: Flow,
 }
@@ -102,6 +105,7 @@ impl<'a> Ctx<'a> {
             conntracked: false,
             mirrors: 0,
             trunc: None,
+            sessions: Vec::new(),
             original: input.flow.clone(),
         }
     }
@@ -146,6 +150,9 @@ impl<'a> Ctx<'a> {
         self.report(NodeKind::Bridge, || format!("bridge(\"{name}\")"));
         self.below(|cx| {
             if cx.is_outermost() && cx.refuse_mirror_output() {
+                return;
+            }
+            if cx.special() {
                 return;
             }
             cx.mirror_ingress();
@@ -385,6 +392,7 @@ impl<'a> Ctx<'a> {
             slow: self.slow,
             effects: self.effects,
             recircs: self.recircs,
+            sessions: self.sessions,
             error: self.error,
             may_install: true,
             generation,

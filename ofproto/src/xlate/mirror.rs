@@ -36,9 +36,7 @@ impl Ctx<'_> {
     pub fn refuse_mirror_output(&mut self) -> bool {
         let bundle = self.switch.bundle_of(in_port(&self.flow));
         let Some(bundle) = bundle.filter(|b| self.switch.mirrors.is_output(b.id)) else { return false };
-        if let Some(rule) = self.lookup_from(in_port(&self.flow), 0, true) {
-            self.effects.push(Effect::Rule(rule));
-        }
+        self.count_first_rule();
         let name = &bundle.settings.name;
         let text =
             format!("dropping packet received on port {name}, which is reserved exclusively for mirroring");

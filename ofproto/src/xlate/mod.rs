@@ -10,6 +10,7 @@
 //! - [`normal`]: the learning switch; [`vlan`]: what bundles do to VLAN tags
 //! - [`mirror`]: copies for mirrors
 //! - [`select`]: `bundle` and `multipath`
+//! - [`special`]: packets of the switch's own protocols
 //! - [`trace`]: what `ofproto/trace` shows
 
 mod actions;
@@ -18,12 +19,14 @@ mod mirror;
 mod normal;
 mod output;
 mod select;
+mod special;
 #[cfg(test)]
 mod tests;
 pub mod trace;
 mod vlan;
 mod wildcards;
 
+use crate::bfd::Bfd;
 use crate::effects::Effect;
 use crate::fabric::Fabric;
 use crate::ids::{OfPort, SwitchId};
@@ -71,6 +74,8 @@ pub struct Translation {
     pub effects: Vec<Effect>,
     /// Frozen states that the actions refer to.
     pub recircs: Vec<Arc<RecircNode>>,
+    /// The sessions of the switch's own ports that the packet is for.
+    pub sessions: Vec<Arc<Bfd>>,
     /// Why the packet is dropped, if translation failed.
     pub error: DropReason,
     /// Whether the answer may be cached as a megaflow.
@@ -137,6 +142,7 @@ fn dropped(key: &Flow, error: DropReason, generation: u64) -> Translation {
         slow: SlowPath::empty(),
         effects: Vec::new(),
         recircs: Vec::new(),
+        sessions: Vec::new(),
         error,
         may_install: false,
         generation,

@@ -335,6 +335,7 @@ impl Bridges {
             self.stats_due_ms = now_ms + self.desired.global.stats_interval_ms;
             self.write_stats();
         }
+        self.report_health();
         self.layers.run().map_or(self.stats_due_ms, |due_ms| due_ms.min(self.stats_due_ms))
     }
 
@@ -356,6 +357,22 @@ impl Bridges {
             let collect = move || status::system::collect(&around.rundir, around.pidfile.as_deref(), wall_ms);
             self.system = Some(tokio::task::spawn_blocking(collect));
         }
+    }
+
+    /// Tells the database of sessions that changed.
+    fn report_health(&mut self) {
+        let reports = self.layers.health_reports();
+        if reports.is_empty() {
+            return;
+        }
+        let mut batch = StatusBatch::new();
+        for report in reports {
+            let interfaces = self.desired.bridges.get(&report.bridge).map(|b| &b.interfaces);
+            if let Some(row) = interfaces.and_then(|i| i.get(&report.interface)?.row) {
+                status::interface::bfd(&mut batch, row, &report.bfd);
+            }
+        }
+        self.submit(batch);
     }
 
     fn report_mirrors(&self, batch: &mut StatusBatch) {

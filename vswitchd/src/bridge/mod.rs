@@ -6,6 +6,7 @@
 //! tried again the next time. What did not change is not in the plan and is not touched.
 
 mod backend;
+pub mod bfd_commands;
 mod bridges;
 pub mod commands;
 mod connect;

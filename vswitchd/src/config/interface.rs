@@ -30,6 +30,7 @@ pub struct InterfaceConfig {
     pub ofport_before: Option<u16>,
     pub mtu_request: Option<u32>,
     pub policing: Policing,
+    pub bfd: BTreeMap<String, String>,
     pub other_config: BTreeMap<String, String>,
 }
 
@@ -58,6 +59,7 @@ impl InterfaceConfig {
             ofport_before: ofport(row, "ofport"),
             mtu_request: row.opt_int("mtu_request").and_then(|mtu| u32::try_from(mtu).ok()),
             policing: policing(row),
+            bfd: row.string_map("bfd"),
             other_config: row.string_map("other_config"),
         })
     }

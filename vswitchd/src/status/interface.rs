@@ -23,7 +23,7 @@ const SETS: [&str; 12] = [
     "cfm_remote_mpids",
     "lacp_current",
 ];
-const MAPS: [&str; 2] = ["status", "statistics"];
+const MAPS: [&str; 3] = ["status", "statistics", "bfd_status"];
 
 /// The interface is a port with this number.
 pub fn added(batch: &mut StatusBatch, row: Uuid, ofport: u16) {
@@ -63,6 +63,11 @@ pub fn link(batch: &mut StatusBatch, row: Uuid, link: &LinkState, status: &BTree
     );
     batch.set(TABLE, row, "ifindex", i64::from(link.ifindex.unwrap_or(0)));
     batch.set(TABLE, row, "status", map(status));
+}
+
+/// The state of the interface's BFD session; nothing if it has none.
+pub fn bfd(batch: &mut StatusBatch, row: Uuid, status: &[(&'static str, String)]) {
+    batch.set(TABLE, row, "bfd_status", Datum::map(status.iter().map(|(k, v)| (*k, v.as_str()))));
 }
 
 /// The device's counters.

@@ -9,6 +9,7 @@ use datapath::Datapath;
 use dpif::{DpFlow, Dpif, DpifError, PortNo, Upcall, UpcallHandler, UpcallReply};
 use netdev::{DummyLevel, Env, Netdev};
 use ofproto::fabric::Fabric;
+use ofproto::monitor::Monitor;
 use ofproto::revalidators::Revalidators;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -37,6 +38,8 @@ pub struct Domain {
     /// The datapath's own device, `ovs-netdev`: port 0.
     local: Option<Arc<dyn Netdev>>,
     revalidation: Option<Revalidators>,
+    /// Keeps the sessions of ports going.
+    monitor: Option<Monitor>,
     /// When the datapath is next to be tuned, in milliseconds of the clock.
     tune_due_ms: u64,
 }
@@ -55,6 +58,9 @@ impl Domain {
         let local = open_local(kind, env, &datapath);
         let has_dummies = env.dummy_level() != DummyLevel::Off;
         let openflow = OpenFlow::new(&fabric, tls, has_dummies);
+        let monitor = Monitor::start(&fabric, vlog::set_thread_name)
+            .inspect_err(|e| error!(target: "ofproto_dpif_monitor", "cannot start monitor: {e}"))
+            .ok();
         let mut domain = Domain {
             datapath,
             fabric,
@@ -65,6 +71,7 @@ impl Domain {
             waiting: false,
             local,
             revalidation: None,
+            monitor,
             tune_due_ms: 0,
         };
         domain.configure(global);
@@ -166,6 +173,7 @@ fn open_local(kind: &str, env: &Env, datapath: &Datapath) -> Option<Arc<dyn Netd
 impl Drop for Domain {
     fn drop(&mut self) {
         self.revalidation = None;
+        self.monitor = None;
         if self.local.take().is_some() {
             let _ = self.datapath.port_del(PortNo::LOCAL);
         }

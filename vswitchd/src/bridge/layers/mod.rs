@@ -4,6 +4,7 @@
 //! A datapath is made with the first bridge of its type and goes with the last.
 
 mod domain;
+mod health;
 mod mtu;
 mod openflow;
 mod polling;

@@ -1,5 +1,6 @@
 //! Ports: a device, its datapath port, its OpenFlow port.
 
+use super::health::Health;
 use super::{Domain, Layers, polling};
 use crate::config::InterfaceConfig;
 use dpif::PortNo;
@@ -29,6 +30,7 @@ pub struct LayerPort {
     seen: u64,
     /// As `seen`, of the database; `None` if it was never told.
     reported: Option<u64>,
+    pub(super) health: Health,
 }
 
 /// What the database is to know of a port's link.
@@ -79,6 +81,7 @@ impl Layers {
             policing: Policing::default(),
             seen: 0,
             reported: None,
+            health: Health::default(),
         };
         port.apply(config);
         port.pin_queues(config, domain);
@@ -91,6 +94,7 @@ impl Layers {
             openflow.devices.insert(switch, port.ofport, port.device.clone());
         }
         self.announce(bridge, port.ofport, None);
+        self.watch(bridge, &mut port, config);
         if let Some(b) = self.bridges.get_mut(bridge) {
             b.ports.insert(name.clone(), port);
         }
@@ -124,6 +128,7 @@ impl Layers {
         let Some(port) = self.bridges.get_mut(bridge).and_then(|b| b.ports.remove(name)) else { return };
         let old = self.describe_port(bridge, port.ofport);
         if let Some((b, domain)) = self.home(bridge) {
+            domain.fabric.set_bfd(b.switch, port.ofport, None);
             let _ = domain.fabric.write().remove_port(b.switch, port.ofport, self.clock.now_ms());
             domain.fabric.changed();
             domain.openflow.devices.remove(b.switch, port.ofport);
@@ -172,6 +177,7 @@ impl Layers {
         if let (Some(port), Some((_, domain))) = (self.port(bridge, name), self.home(bridge)) {
             port.pin_queues(config, domain);
         }
+        self.rewatch(bridge, config);
         self.refresh_link(bridge, name);
         Ok(())
     }
