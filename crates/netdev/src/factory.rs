@@ -28,6 +28,20 @@ pub enum DummyLevel {
     All,
 }
 
+/// Opens ports of types that another crate implements.
+pub trait Provider: Send + Sync {
+    /// Values of `Interface.type`.
+    fn types(&self) -> &'static [&'static str];
+    /// Opens a port, with the descriptors that [`Netdev::handover`] gave in another process. An error's text
+    /// ends up in `Interface.error`.
+    fn open(
+        &self,
+        kind: &'static str,
+        name: &str,
+        fds: Vec<(String, OwnedFd)>,
+    ) -> io::Result<Arc<dyn Netdev>>;
+}
+
 /// What ports share: sockets to the kernel, the link monitor, the dummy devices, and the names in use.
 ///
 /// All of it belongs to the network namespace of the thread that made it.
@@ -36,6 +50,7 @@ pub struct Env {
     monitor: Arc<LinkMonitor>,
     dummies: Arc<DummyRegistry>,
     level: DummyLevel,
+    providers: Mutex<Vec<Arc<dyn Provider>>>,
     open: Mutex<HashMap<String, Weak<dyn Netdev>>>,
 }
 
@@ -49,7 +64,14 @@ impl Env {
     pub fn new(level: DummyLevel) -> io::Result<Self> {
         let kernel = Arc::new(Kernel::new()?);
         let monitor = Arc::new(LinkMonitor::new(kernel.clone())?);
-        Ok(Env { kernel, monitor, dummies: Arc::default(), level, open: Mutex::default() })
+        Ok(Env {
+            kernel,
+            monitor,
+            dummies: Arc::default(),
+            level,
+            providers: Mutex::default(),
+            open: Mutex::default(),
+        })
     }
 
     /// Tells of changes of kernel devices. Someone has to wait on it and drain it.
@@ -66,10 +88,16 @@ impl Env {
         self.level
     }
 
-    /// The types that [`Env::open`] knows, sorted: this crate's part of `Open_vSwitch.iface_types`.
+    /// Makes the types of `provider` known.
+    pub fn add_provider(&self, provider: Arc<dyn Provider>) {
+        self.providers.lock().push(provider);
+    }
+
+    /// The types that [`Env::open`] knows, sorted: `Open_vSwitch.iface_types` but for tunnels.
     pub fn iface_types(&self) -> Vec<&'static str> {
         let dummies = if self.level == DummyLevel::Off { &[][..] } else { &DUMMY_TYPES };
         let mut types = [&REAL_TYPES, dummies].concat();
+        self.providers.lock().iter().for_each(|p| types.extend(p.types()));
         types.sort_unstable();
         types
     }
@@ -136,6 +164,10 @@ impl Env {
         }
         if kind == "patch" {
             return Ok(Arc::new(Patch::new(name)));
+        }
+        let provider = self.providers.lock().iter().find(|p| p.types().contains(&kind)).cloned();
+        if let Some(provider) = provider {
+            return provider.open(kind, name, fds);
         }
         if FORBIDDEN_NAMES.contains(&name) {
             tracing::warn!(target: "netdev_linux", "{name}: Linux forbids network device with this name");

@@ -30,4 +30,4 @@ pub mod virtio;
 pub mod vport;
 
 pub use device::*;
-pub use factory::{DummyLevel, Env, open};
+pub use factory::{DummyLevel, Env, Provider, open};

@@ -5,31 +5,55 @@ use crate::offload::{Checksum, Offload};
 /// Bytes kept free in front of a received frame, for encapsulation.
 pub const HEADROOM: usize = 128;
 
+/// A driver's packet memory, outside of the heap. It is known by its address, so each is a `static`.
+#[derive(Debug)]
+pub struct Pool {
+    pub name: &'static str,
+    /// Takes back the whole buffer that was given to [`Packet::from_pool`]. Called on any thread.
+    pub release: fn(&'static mut [u8]),
+}
+
 /// Memory of one packet: ours, or lent by a driver's pool that wants it back.
 enum Memory {
     Heap(Box<[u8]>),
-    Foreign { bytes: &'static mut [u8], handle: usize, release: fn(usize) },
+    Pooled(&'static mut [u8], &'static Pool),
+}
+
+/// A packet's memory on its way back to its driver: see [`Packet::into_pooled`].
+#[derive(Debug)]
+pub struct Pooled {
+    /// The whole buffer.
+    pub bytes: &'static mut [u8],
+    /// Where the packet starts in it.
+    pub start: usize,
+    /// The packet's length.
+    pub len: usize,
+    pub offload: Offload,
 }
 
 impl Memory {
     fn bytes(&self) -> &[u8] {
         match self {
             Memory::Heap(b) => b,
-            Memory::Foreign { bytes, .. } => bytes,
+            Memory::Pooled(bytes, _) => bytes,
         }
     }
     fn bytes_mut(&mut self) -> &mut [u8] {
         match self {
             Memory::Heap(b) => b,
-            Memory::Foreign { bytes, .. } => bytes,
+            Memory::Pooled(bytes, _) => bytes,
         }
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Memory::Foreign { handle, release, .. } = self {
-            release(*handle);
+        if let Memory::Pooled(bytes, pool) = self {
+            // An empty slice stays: that of a packet taken apart already was never lent by a pool.
+            let bytes = std::mem::take(bytes);
+            if !bytes.is_empty() {
+                (pool.release)(bytes);
+            }
         }
     }
 }
@@ -70,19 +94,33 @@ impl Packet {
         p
     }
 
-    /// A packet of `len` bytes at `start` in memory that `release(handle)` gives back.
+    /// A packet of `len` bytes at `start` in a buffer that goes back to `pool` with the packet.
     ///
-    /// `start + len` beyond the memory is cut to what is there.
-    pub fn from_foreign(
-        bytes: &'static mut [u8],
-        start: usize,
-        len: usize,
-        handle: usize,
-        release: fn(usize),
-    ) -> Self {
-        Self::over(Memory::Foreign { bytes, handle, release }, start, len)
+    /// `start + len` beyond the buffer is cut to what is there.
+    #[inline]
+    pub fn from_pool(bytes: &'static mut [u8], start: usize, len: usize, pool: &'static Pool) -> Self {
+        Self::over(Memory::Pooled(bytes, pool), start, len)
     }
 
+    /// Takes the packet apart if its memory is of `pool`, for a driver that sends its own buffers without a
+    /// copy; gives it back if it is not. Whoever takes the buffer releases it.
+    #[inline]
+    pub fn into_pooled(mut self, pool: &'static Pool) -> Result<Pooled, Packet> {
+        match &mut self.memory {
+            Memory::Pooled(bytes, own) if std::ptr::eq(*own, pool) => {
+                let bytes = std::mem::take(bytes);
+                Ok(Pooled {
+                    bytes,
+                    start: self.start as usize,
+                    len: self.len as usize,
+                    offload: self.offload,
+                })
+            }
+            _ => Err(self),
+        }
+    }
+
+    #[inline]
     fn over(memory: Memory, start: usize, len: usize) -> Self {
         let total = memory.bytes().len();
         let start = start.min(total);
@@ -100,11 +138,11 @@ impl Packet {
         }
     }
 
-    /// The pool handle of foreign memory, for a driver that recognises its own and sends without a copy.
-    pub fn foreign_handle(&self) -> Option<(usize, fn(usize))> {
+    /// The pool that the packet's memory is of; `None` if it is the heap.
+    pub fn pool(&self) -> Option<&'static Pool> {
         match &self.memory {
             Memory::Heap(_) => None,
-            Memory::Foreign { handle, release, .. } => Some((*handle, *release)),
+            Memory::Pooled(_, pool) => Some(pool),
         }
     }
 
@@ -223,9 +261,41 @@ impl std::fmt::Debug for Packet {
     }
 }
 
+// A packet moves through several batches on its way; one cache line is what that may cost.
+const _: () = assert!(size_of::<Packet>() <= 64);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    static BACK: AtomicUsize = AtomicUsize::new(0);
+    static LEAKY: Pool = Pool {
+        name: "leaky",
+        release: |bytes| {
+            BACK.fetch_add(bytes.len(), Ordering::Relaxed);
+        },
+    };
+    static OTHER: Pool = Pool { name: "other", release: |_| () };
+
+    #[test]
+    fn pooled_memory_goes_back_once() {
+        let lent = || Packet::from_pool(Box::leak(vec![7; 100].into_boxed_slice()), 60, 30, &LEAKY);
+        drop(lent());
+        assert_eq!(BACK.load(Ordering::Relaxed), 100);
+        let p = lent().into_pooled(&OTHER).expect_err("not of that pool");
+        assert_eq!(
+            (p.pool().map(|p| p.name), p.headroom(), p.len(), p.tailroom()),
+            (Some("leaky"), 60, 30, 10)
+        );
+        let parts = p.into_pooled(&LEAKY).expect("of that pool");
+        assert_eq!((parts.bytes.len(), parts.start, parts.len), (100, 60, 30));
+        assert_eq!(BACK.load(Ordering::Relaxed), 100, "who takes the buffer releases it");
+        // Memory that no longer suffices goes back at once.
+        let mut p = lent();
+        p.push_back(11);
+        assert_eq!((BACK.load(Ordering::Relaxed), p.pool().is_none(), p.len()), (200, true, 41));
+    }
 
     #[test]
     fn push_and_pull_keep_data_and_offsets() {

@@ -18,7 +18,7 @@ pub mod parse;
 pub mod pcap;
 pub mod proto;
 
-pub use buffer::{HEADROOM, NO_OFFSET, Packet};
+pub use buffer::{HEADROOM, NO_OFFSET, Packet, Pool, Pooled};
 pub use header::{
     ArpKey, EthKey, IcmpKey, Ipv4Key, Ipv6Key, Masked, NSH_MD2_MAX, NdExtKey, NdKey, NshHeader, PortsKey,
 };

@@ -5,7 +5,7 @@
 //! packet is dropped, on whichever thread that is. Each thread keeps a few at hand, the rest wait in one list.
 //! At [`LIMIT`] buffers the pool gives no more and packets come from the heap (counted).
 
-use packet::{HEADROOM, Packet};
+use packet::{HEADROOM, Packet, Pool};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,6 +19,9 @@ pub const LIMIT: usize = 2048;
 /// Buffers that a thread keeps for itself.
 const AT_HAND: usize = 96;
 
+/// The pool that packets name.
+static POOL: Pool =
+    Pool { name: "frames", release: |bytes| give_back(bytes.as_mut_ptr().expose_provenance()) };
 static MADE: AtomicUsize = AtomicUsize::new(0);
 static FROM_HEAP: AtomicU64 = AtomicU64::new(0);
 static SHARED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
@@ -44,7 +47,7 @@ pub fn packet() -> Packet {
             // list, so no packet refers to it, and it is on none now, so no other reference is made until
             // `give_back`, which the packet calls when it stops using the bytes.
             let bytes = unsafe { std::slice::from_raw_parts_mut(handle as *mut u8, BUFFER) };
-            Packet::from_foreign(bytes, HEADROOM, 0, handle, give_back)
+            Packet::from_pool(bytes, HEADROOM, 0, &POOL)
         }
         None => {
             FROM_HEAP.fetch_add(1, Ordering::Relaxed);
@@ -103,12 +106,12 @@ mod tests {
         a.set_len(FRAME_MAX);
         b.set_len(FRAME_MAX);
         assert!(a.data().iter().all(|x| *x == 1) && b.data().iter().all(|x| *x == 2));
-        let handle = b.foreign_handle().expect("pool").0;
+        let at = b.pool().map(|_| b.data().as_ptr()).expect("pool");
         std::thread::spawn(move || drop(b)).join().expect("thread");
         drop(a);
         // The other thread's end moved the buffer to the shared list.
         let held: Vec<_> = (0..LIMIT + 3).map(|_| packet()).collect();
-        assert!(held.iter().any(|p| p.foreign_handle().is_some_and(|h| h.0 == handle)));
+        assert!(held.iter().any(|p| p.data().as_ptr() == at));
         assert!(heap_fallbacks() >= 3, "beyond the limit packets come from the heap");
     }
 }
