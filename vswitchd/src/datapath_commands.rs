@@ -41,7 +41,7 @@ fn on_fabrics<T>(b: &Bridges, f: impl FnOnce(Fabrics<'_>) -> T) -> T {
 type Dpctl = fn(Datapaths<'_>, &[&str], u64) -> Answer;
 
 /// Name without its `dpctl/`, usage, least and most arguments; in the order of `dpctl/list-commands`.
-const DPCTL: [(&str, &str, usize, usize, Dpctl); 14] = [
+const DPCTL: [(&str, &str, usize, usize, Dpctl); 15] = [
     ("dump-dps", "", 0, 0, |dps, _, _| dpctl::dump_dps(dps)),
     ("show", "[-s] [dp...]", 0, UNLIMITED, |dps, args, _| dpctl::show(dps, args)),
     ("dump-flows", "[-m] [--names] [dp] [filter=..] [type=..] [pmd=..]", 0, 8, dpctl::dump_flows),
@@ -56,6 +56,7 @@ const DPCTL: [(&str, &str, usize, usize, Dpctl); 14] = [
     ("cache-get-size", "[dp]", 0, UNLIMITED, |dps, args, _| dpctl::cache_sizes(dps, args)),
     ("list-commands", "", 0, UNLIMITED, |_, _, _| Ok(dpctl_commands())),
     ("parse-actions", "actions", 1, UNLIMITED, |_, args, _| dpctl::parse_actions(args)),
+    ("normalize-actions", "actions", 2, UNLIMITED, |_, args, _| dpctl::normalize_actions(args)),
 ];
 const PUT: &str = "[dp] flow actions";
 

@@ -287,7 +287,10 @@ pub fn parse_actions(args: &[&str]) -> Result<String, String> {
     for arg in args {
         match read_actions(arg, None) {
             Some(actions) => out.line(&actions_text(&actions, None)),
-            None => out.error("odp_actions_from_string", Some(INVALID)),
+            None => {
+                out.error("odp_actions_from_string", Some(INVALID));
+                break;
+            }
         }
     }
     out.finish()

@@ -3,11 +3,13 @@
 //! Pure text in and out over [`Dpif`]s; the registry adds the commands in `commands.rs`.
 
 mod flows;
+mod normalize;
 mod show;
 #[cfg(test)]
 mod tests;
 
 pub use flows::{add_flow, add_flows, del_flow, del_flows, dump_flows, get_flow, parse_actions};
+pub use normalize::normalize_actions;
 pub use show::{cache_sizes, dump_dps, offload_stats, show};
 
 use dpif::{Dpif, DpifError, PortNo};
@@ -27,6 +29,11 @@ impl Output {
     pub fn line(&mut self, line: &str) {
         self.text.push_str(line);
         self.text.push('\n');
+    }
+
+    /// Text that ends no line.
+    pub fn text(&mut self, text: &str) {
+        self.text.push_str(text);
     }
 
     /// An error line in the form of the daemon, with the system's word for the cause.

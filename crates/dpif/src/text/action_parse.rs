@@ -60,7 +60,6 @@ fn scan_action(s: &mut Scan<'_>, ports: Option<PortNumbers<'_>>) -> Option<Actio
         "pop_vlan" => return Some(Action::PopVlan),
         "pop_eth" => return Some(Action::PopEth),
         "ct_clear" => return Some(Action::CtClear),
-        "drop" => return Some(Action::Drop(DropReason::Ok)),
         "ct" if !s.peek("(") => return Some(Action::Ct(Box::default())),
         _ => s.need("(")?,
     }

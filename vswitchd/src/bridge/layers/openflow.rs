@@ -10,7 +10,7 @@ use ofproto::conn::session::{ConnKind, ConnSettings};
 use ofproto::conn::{ConnEvent, EVENT_QUEUE_LEN};
 use ofproto::fabric::Fabric;
 use ofproto::ids::{OfPort, SwitchId};
-use openflow::msg::port_stats::{PortCounters, PortStats, UNKNOWN};
+use openflow::msg::port_stats::{CustomCounter, PortCounters, PortStats, UNKNOWN};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
@@ -54,6 +54,8 @@ impl PortControl for Devices {
         let device = device.filter(|d| d.as_patch().is_none());
         if let Some(of_device) = device.and_then(|d| d.stats().ok()) {
             stats.counters = counters(&of_device);
+            let custom = |(name, value): (String, u64)| CustomCounter { name: name.into_bytes(), value };
+            stats.custom = of_device.custom.into_iter().map(custom).collect();
         }
     }
 
