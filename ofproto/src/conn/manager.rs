@@ -231,14 +231,21 @@ impl Ofproto {
     /// A port appeared (`old` is `None`), changed, or went (`new` is `None`). The daemon takes
     /// descriptions with [`describe`] before and after it changes the fabric's state.
     pub fn port_changed(&mut self, id: SwitchId, old: Option<PortDesc>, new: Option<PortDesc>) {
-        let (reason, old, new) = match (old, new) {
-            (None, Some(new)) => (PortReason::Add, None, new),
-            (Some(old), Some(new)) if old == new => return,
-            (Some(old), Some(new)) => (PortReason::Modify, Some(old), new),
-            (Some(old), None) => (PortReason::Delete, None, old),
+        let news = |reason, old, new| News::Port { source: None, reason, old, new };
+        let modify = |old: PortDesc, new: PortDesc| news(PortReason::Modify, Some(old), new);
+        // As in the stock daemon, a port becomes live after it has come, and dead before it changes otherwise.
+        let dead = |desc: &PortDesc| PortDesc { state: desc.state - PortState::LIVE, ..desc.clone() };
+        let all = match (old, new) {
+            (None, Some(new)) => vec![news(PortReason::Add, None, dead(&new)), modify(dead(&new), new)],
+            (Some(old), Some(new)) if !new.state.contains(PortState::LIVE) => {
+                vec![modify(old.clone(), dead(&old)), modify(dead(&old), new)]
+            }
+            (Some(old), Some(new)) => vec![modify(old, new)],
+            (Some(old), None) => vec![news(PortReason::Delete, None, old)],
             (None, None) => return,
         };
-        self.with(id, |agent, _| agent.news.push(News::Port { source: None, reason, old, new }));
+        let is_news = |n: &News| !matches!(n, News::Port { old: Some(old), new, .. } if old == new);
+        self.with(id, |agent, _| agent.news.extend(all.into_iter().filter(is_news)));
     }
 
     /// Does what time asks for; returns when to come again, in milliseconds of the clock.
