@@ -87,6 +87,12 @@ impl LearnedFlow {
         table.get(&c.matching.flow, &c.matching.mask, c.priority)
     }
 
+    /// Whether the tables would change, limits aside.
+    pub fn changes(&self, switch: &Switch) -> bool {
+        let known = self.table(switch).and_then(|t| self.existing(t));
+        known.is_none_or(|rule| !is_same(rule, &self.change))
+    }
+
     /// Whether the limit lets this flow in, or it is in already.
     pub fn is_admitted(&self, switch: &Switch) -> bool {
         let Some(table) = self.table(switch) else { return false };

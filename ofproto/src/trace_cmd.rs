@@ -248,12 +248,10 @@ fn trace_one(
     names: bool,
 ) -> Vec<(u32, Flow)> {
     let fabric = target.fabric;
-    let state = fabric.read();
-    let Some(switch) = state.switch(target.switch) else { return Vec::new() };
     let mut flow = flow.clone();
     flow.actset_output = OfPort::UNSET.0.into();
-    let input = SwitchInput {
-        switch: switch.id,
+    let input = || SwitchInput {
+        switch: target.switch,
         flow: flow.clone(),
         packet: target.packet.as_ref(),
         actions,
@@ -261,7 +259,15 @@ fn trace_one(
         frozen: recirc.and_then(|id| fabric.recirc.get(id)),
         trace: Some(Trace::default()),
     };
-    let mut t = translate_switch(fabric, &state, input);
+    let mut state = fabric.read();
+    let mut t = translate_switch(fabric, &state, input());
+    if t.missed_lessons && target.packet.is_some() {
+        drop(state);
+        fabric.take_lessons(t);
+        state = fabric.read();
+        t = translate_switch(fabric, &state, input());
+    }
+    let Some(switch) = state.switch(target.switch) else { return Vec::new() };
     let nodes = t.trace.take().map(Trace::into_nodes).unwrap_or_default();
     print_result(out, switch, &flow, &t, &nodes, names.then_some(&state));
     drop(state);

@@ -45,8 +45,14 @@ impl Fabric {
     /// Translates for one packet and credits it.
     fn translate_packet(&self, upcall: &Upcall<'_>) -> Translation {
         let input = Input { key: upcall.key, packet: Some(upcall.packet), side_effects: true };
-        let state = self.read();
+        let mut state = self.read();
         let mut t = xlate::translate(self, &state, input);
+        if t.missed_lessons {
+            drop(state);
+            self.take_lessons(t);
+            state = self.read();
+            t = xlate::translate(self, &state, input);
+        }
         let passed = Passed {
             count: Count { packets: 1, bytes: upcall.packet.len() as u64 },
             used_ms: self.clock.now_ms(),

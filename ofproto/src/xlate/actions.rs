@@ -274,6 +274,9 @@ impl Ctx<'_> {
             dst.write_u64(&mut self.flow, learned.into(), &self.switch.tlv);
             self.report_subfield(dst);
         }
+        if flow.changes(self.switch) {
+            self.lessons.note(self.switch.id, a.table_id);
+        }
         self.effects.push(Effect::Learn { switch: self.switch.id, flow: flow.into() });
     }
 

@@ -1,5 +1,6 @@
 //! The context of a translation: lookups, recursion, freezing, and the end.
 
+use super::lessons::Lessons;
 use super::trace::{NodeKind, Trace};
 use super::{SwitchInput, Translation, wildcards};
 use crate::bfd::Bfd;
@@ -43,6 +44,7 @@ pub(super) struct Ctx<'a> {
     pub actions: Actions,
     pub effects: Vec<Effect>,
     pub recircs: Vec<Arc<RecircNode>>,
+    pub lessons: Lessons,
     pub slow: SlowPath,
     pub error: DropReason,
     pub trace: Option<Trace>,
@@ -86,6 +88,7 @@ impl<'a> Ctx<'a> {
             actions: Vec::new(),
             effects: Vec::new(),
             recircs: Vec::new(),
+            lessons: Lessons::default(),
             slow: SlowPath::empty(),
             error: DropReason::Ok,
             trace: None,
@@ -328,6 +331,7 @@ impl<'a> Ctx<'a> {
         let switch = self.switch;
         for (id, table) in switch.tables.iter().enumerate().skip(first.into()) {
             self.table = id as u8;
+            self.lessons.look_up(switch.id, id as u8);
             if switch.fail_open && id == 0 {
                 let head = || format!(" 0. priority {}", crate::conn::fail_open::PRIORITY);
                 self.report(NodeKind::Table, head);
@@ -395,6 +399,7 @@ impl<'a> Ctx<'a> {
             sessions: self.sessions,
             error: self.error,
             may_install: true,
+            missed_lessons: self.lessons.missed(),
             generation,
             flow: self.flow,
             trace: self.trace,

@@ -11,10 +11,12 @@
 //! - [`mirror`]: copies for mirrors
 //! - [`select`]: `bundle` and `multipath`
 //! - [`special`]: packets of the switch's own protocols
+//! - [`lessons`]: flows that a packet should have seen learned
 //! - [`trace`]: what `ofproto/trace` shows
 
 mod actions;
 mod ctx;
+mod lessons;
 mod mirror;
 mod normal;
 mod output;
@@ -42,6 +44,7 @@ use trace::Trace;
 pub use wildcards::{exact_mask, for_datapath};
 
 /// A packet to translate, as the datapath describes it.
+#[derive(Clone, Copy)]
 pub struct Input<'a> {
     /// In datapath terms.
     pub key: &'a Flow,
@@ -80,6 +83,8 @@ pub struct Translation {
     pub error: DropReason,
     /// Whether the answer may be cached as a megaflow.
     pub may_install: bool,
+    /// A lookup came behind a `learn` that changes its outcome: with a packet, see [`Fabric::take_lessons`].
+    pub missed_lessons: bool,
     /// The fabric's generation when translation began.
     pub generation: u64,
     /// The switch key at the end, before the last action set.
@@ -145,6 +150,7 @@ fn dropped(key: &Flow, error: DropReason, generation: u64) -> Translation {
         sessions: Vec::new(),
         error,
         may_install: false,
+        missed_lessons: false,
         generation,
         flow: key.clone(),
         trace: None,
