@@ -163,3 +163,101 @@ fn internal_ports_end_with_the_daemon() {
         lan.sandbox.until("the hosts are joined again", || lan.reaches("h1", "10.0.0.2"));
     }
 }
+
+/// Queues of a kernel device: the rate holds, and the counters are shown.
+#[test]
+fn a_port_is_shaped() {
+    let Some(mut lan) = Lan::with_hosts(2) else { return };
+    let sandbox = &lan.sandbox;
+    sandbox.vsctl(&[
+        "--",
+        "set",
+        "port",
+        "h2",
+        "qos=@q",
+        "--",
+        "--id=@q",
+        "create",
+        "qos",
+        "type=linux-htb",
+        "other-config:max-rate=20000000",
+        "queues:0=@q0",
+        "queues:7=@q7",
+        "--",
+        "--id=@q0",
+        "create",
+        "queue",
+        "other-config:min-rate=1000000",
+        "--",
+        "--id=@q7",
+        "create",
+        "queue",
+        "other-config:max-rate=5000000",
+    ]);
+    let qos = sandbox.appctl(&["qos/show", "h2"]);
+    for line in ["QoS: h2 linux-htb", "max-rate: 20000000", "Default:", "Queue 7:", "  max-rate: 5000000"] {
+        assert!(qos.lines().any(|l| l == line), "{line}:\n{qos}");
+    }
+    let classes = lan.run(tests::net::SWITCH, "tc class show dev h2");
+    assert_eq!(classes.lines().count(), 3, "{classes}");
+    lan.ping("h1", "10.0.0.2", 3);
+    lan.serve_iperf("h2");
+    let shaped = lan.iperf("h1", "10.0.0.2", "-t 3");
+    assert!((10e6..21e6).contains(&shaped), "{shaped} bit/s through a queue of 20 Mbit/s");
+    let counters = lan.sandbox.ofctl(&["-O", "OpenFlow13", "queue-stats", "br0", "2", "0"]);
+    let bytes: u64 =
+        counters.split("bytes=").nth(1).and_then(|rest| rest.split(',').next()?.parse().ok()).unwrap();
+    assert!(bytes > 3_000_000, "{counters}");
+    lan.sandbox.vsctl(&["clear", "port", "h2", "qos"]);
+    assert_eq!(lan.sandbox.appctl(&["qos/show", "h2"]), "QoS not configured on h2\n");
+    let free = lan.iperf("h1", "10.0.0.2", "-t 2");
+    assert!(free > 2.0 * shaped, "{free} bit/s without a queue");
+}
+
+/// A mirror sends what two hosts say to each other to a third.
+#[test]
+fn a_mirror_shows_both_directions() {
+    let Some(mut lan) = Lan::with_hosts(3) else { return };
+    lan.settle();
+    let file = lan.sandbox.path("mirror.pcap");
+    lan.sandbox.vsctl(&[
+        "--",
+        "set",
+        "bridge",
+        "br0",
+        "mirrors=@m",
+        "--",
+        "--id=@out",
+        "get",
+        "port",
+        "h3",
+        "--",
+        "--id=@in",
+        "get",
+        "port",
+        "h1",
+        "--",
+        "--id=@m",
+        "create",
+        "mirror",
+        "name=m",
+        "select_src_port=@in",
+        "select_dst_port=@in",
+        "output_port=@out",
+        "snaplen=60",
+    ]);
+    let capture = lan.start("h3", &format!("tcpdump -U -n -i eth0 -w {} icmp", file.display()));
+    lan.sandbox.until("the capture runs", || file.exists());
+    lan.ping("h1", "10.0.0.2", 10);
+    let packets = || {
+        let out = lan.sandbox.command("tcpdump").args(["-n", "-r"]).arg(&file).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    lan.sandbox.until("twenty packets are copied", || packets().lines().count() == 20);
+    let said = packets();
+    assert_eq!(said.matches("echo request").count(), 10, "{said}");
+    lan.kill(capture);
+    let len = std::fs::metadata(lan.sandbox.path("mirror.pcap")).unwrap().len();
+    assert_eq!(len, 24 + 20 * (16 + 60), "copies are cut");
+    assert!(!lan.reaches("h3", "10.0.0.1"), "the output port serves nothing else");
+}

@@ -1,5 +1,6 @@
 //! The traits that every port type implements.
 
+use crate::qos::{QosReport, QosSettings};
 use flow::EthAddr;
 use packet::Batch;
 use std::collections::BTreeMap;
@@ -51,6 +52,18 @@ pub trait Netdev: Send + Sync {
     /// Ingress policing: rate in kbps and burst in kb, 0 for none; the same in kpkts.
     fn set_policing(&self, _rate: Policing) -> Result<(), NetdevError> {
         Err(NetdevError::Unsupported)
+    }
+    /// Types of quality of service that [`Netdev::set_qos`] knows.
+    fn qos_types(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// Makes the queues what the database says, or with `None` what they are by default.
+    fn set_qos(&self, _settings: Option<&QosSettings>) -> Result<(), NetdevError> {
+        Err(NetdevError::Unsupported)
+    }
+    /// Quality of service as it is; `None` without any.
+    fn qos(&self) -> Option<QosReport> {
+        None
     }
     /// Counters by their names in `Interface.statistics`.
     fn stats(&self) -> Result<DeviceStats, NetdevError>;

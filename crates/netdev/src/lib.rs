@@ -23,9 +23,11 @@ mod linux;
 pub mod netlink;
 mod pcap;
 pub mod policer;
+pub mod qos;
 pub mod sys;
 pub mod system;
 pub mod tap;
+pub mod tc;
 pub mod virtio;
 pub mod vport;
 

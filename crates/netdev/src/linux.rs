@@ -4,6 +4,7 @@ use crate::device::{DeviceStats, LinkState, NetdevError, Policing, RxDrops, Stri
 use crate::link::{Kernel, LinkWatcher};
 use crate::netlink::{LinkChange, LinkInfo};
 use crate::policer::Policer;
+use crate::qos::{LinuxQos, QosReport, QosSettings, TYPES, Target};
 use flow::EthAddr;
 use parking_lot::Mutex;
 use std::io;
@@ -31,6 +32,7 @@ pub(crate) struct LinuxDevice {
     admin_up: AtomicBool,
     seq: AtomicU64,
     pub policer: Policer,
+    qos: LinuxQos,
     pub rx: RxCounters,
     on_index: Mutex<Option<OnIndex>>,
 }
@@ -51,6 +53,7 @@ impl LinuxDevice {
             admin_up: AtomicBool::new(false),
             seq: AtomicU64::new(1),
             policer: Policer::default(),
+            qos: LinuxQos::default(),
             rx: RxCounters::default(),
             on_index: Mutex::new(None),
         })
@@ -134,6 +137,26 @@ impl LinuxDevice {
 
     pub fn set_policing(&self, policing: Policing) {
         self.policer.set(policing);
+    }
+
+    /// The device's part in a change of its queues; `None` while it is absent.
+    fn qos_target(&self) -> Option<Target> {
+        let link = self.link();
+        Some(Target { ifindex: link.ifindex?, mtu: link.mtu, speed_bps: link.speed_bps })
+    }
+
+    pub fn set_qos(&self, settings: Option<&QosSettings>) -> Result<(), NetdevError> {
+        if settings.is_some_and(|s| !TYPES.contains(&s.kind.as_str())) {
+            return Err(NetdevError::Unsupported);
+        }
+        match self.qos_target() {
+            Some(target) => self.qos.set(&self.name, target, settings),
+            None => Ok(()),
+        }
+    }
+
+    pub fn qos(&self) -> Option<QosReport> {
+        self.qos.report(self.qos_target())
     }
 
     pub fn rx_drops(&self) -> RxDrops {

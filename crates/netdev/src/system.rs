@@ -7,6 +7,7 @@
 
 use crate::device::*;
 use crate::linux::LinuxDevice;
+use crate::qos::{QosReport, QosSettings};
 use crate::sys::packet_socket::{Frame, PacketSocket, VlanTag};
 use crate::virtio;
 use flow::EthAddr;
@@ -76,6 +77,15 @@ impl Netdev for SystemDevice {
     fn set_policing(&self, policing: Policing) -> Result<(), NetdevError> {
         self.device.set_policing(policing);
         Ok(())
+    }
+    fn qos_types(&self) -> &'static [&'static str] {
+        &crate::qos::TYPES
+    }
+    fn set_qos(&self, settings: Option<&QosSettings>) -> Result<(), NetdevError> {
+        self.device.set_qos(settings)
+    }
+    fn qos(&self) -> Option<QosReport> {
+        self.device.qos()
     }
     fn stats(&self) -> Result<DeviceStats, NetdevError> {
         self.device.kernel_stats()

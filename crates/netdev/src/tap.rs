@@ -5,6 +5,7 @@
 
 use crate::device::*;
 use crate::linux::LinuxDevice;
+use crate::qos::{QosReport, QosSettings};
 use crate::sys::{pool, silence, tun};
 use crate::system::{ALL_OFFLOADS, warn_unused};
 use crate::virtio::{self, HEADER_LEN};
@@ -88,6 +89,15 @@ impl Netdev for TapDevice {
         Ok(())
     }
     /// The kernel counts from the host's side; the switch's side is the mirror image.
+    fn qos_types(&self) -> &'static [&'static str] {
+        &crate::qos::TYPES
+    }
+    fn set_qos(&self, settings: Option<&QosSettings>) -> Result<(), NetdevError> {
+        self.device.set_qos(settings)
+    }
+    fn qos(&self) -> Option<QosReport> {
+        self.device.qos()
+    }
     fn stats(&self) -> Result<DeviceStats, NetdevError> {
         let stats = self.device.kernel_stats()?;
         let k = stats.common;

@@ -2,6 +2,7 @@
 
 use super::bridges::Bridges;
 use flow::EthAddr;
+use netdev::Netdev;
 use ofproto::ids::OfPort;
 use ofproto::mac_table::Totals;
 use ofproto::switch::Switch;
@@ -33,12 +34,8 @@ pub fn registry() -> Registry<Bridges> {
         let found = b.reconnect(args.first().copied());
         if found { Ok(String::new()) } else { Err("Unknown bridge".to_owned()) }
     });
-    r.add_sync("qos/show-types", "interface", 1, 1, |b, args| {
-        qos(b, args, |name| format!("No QoS types supported for interface: {name}\n"))
-    });
-    r.add_sync("qos/show", "interface", 1, 1, |b, args| {
-        qos(b, args, |name| format!("QoS not configured on {name}\n"))
-    });
+    r.add_sync("qos/show-types", "interface", 1, 1, |b, args| qos(b, args, qos_types));
+    r.add_sync("qos/show", "interface", 1, 1, |b, args| qos(b, args, show_qos));
     r
 }
 
@@ -156,9 +153,40 @@ fn delete(switch: &Switch, args: &[&str]) -> Answer {
 }
 
 /// No device has QoS yet.
-fn qos(bridges: &Bridges, args: &[&str], text: impl FnOnce(&str) -> String) -> Answer {
+fn qos(bridges: &Bridges, args: &[&str], text: fn(&str, &dyn Netdev) -> String) -> Answer {
     let name = args.first().copied().unwrap_or_default();
-    bridges.layers().find_port(name).map(|_| text(name)).ok_or_else(|| "no such interface".to_owned())
+    let port = bridges.layers().find_port(name).ok_or("no such interface")?;
+    Ok(text(name, port.device.as_ref()))
+}
+
+fn qos_types(name: &str, device: &dyn Netdev) -> String {
+    match device.qos_types() {
+        [] => format!("No QoS types supported for interface: {name}\n"),
+        types => types.iter().map(|kind| format!("QoS type: {kind}\n")).collect(),
+    }
+}
+
+fn show_qos(name: &str, device: &dyn Netdev) -> String {
+    let Some(qos) = device.qos() else { return format!("QoS not configured on {name}\n") };
+    let mut out = format!("QoS: {name} {}\n", qos.kind);
+    for (key, value) in &qos.options {
+        let _ = writeln!(out, "{key}: {value}");
+    }
+    for queue in &qos.queues {
+        let _ = match queue.id {
+            0 => writeln!(out, "\nDefault:"),
+            id => writeln!(out, "\nQueue {id}:"),
+        };
+        for (key, value) in &queue.options {
+            let _ = writeln!(out, "  {key}: {value}");
+        }
+        let counters =
+            [("tx_packets", queue.tx_packets), ("tx_bytes", queue.tx_bytes), ("tx_errors", queue.tx_errors)];
+        for (key, value) in counters {
+            let _ = writeln!(out, "  {key}: {value}");
+        }
+    }
+    out
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ fn read_interfaces(
             );
             reader.warn(row.uuid, text.clone());
             reader.refused.insert(row.uuid, text);
-        } else if let Some(interface) = InterfaceConfig::read(reader, row, bridge) {
+        } else if let Some(interface) = InterfaceConfig::read(reader, row, port, bridge) {
             interfaces.insert(name.to_owned(), interface);
             members.push(name.to_owned());
         }

@@ -3,6 +3,7 @@
 use super::Reader;
 use flow::EthAddr;
 use netdev::Policing;
+use netdev::qos::QosSettings;
 use ovsdb_shim::Row;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -31,12 +32,14 @@ pub struct InterfaceConfig {
     pub mtu_request: Option<u32>,
     pub policing: Policing,
     pub bfd: BTreeMap<String, String>,
+    /// Of the port that it belongs to.
+    pub qos: Option<QosSettings>,
     pub other_config: BTreeMap<String, String>,
 }
 
 impl InterfaceConfig {
     /// Reads the row of an interface on a bridge; `None` if there is no such thing.
-    pub(super) fn read(reader: &mut Reader<'_>, row: &Row, bridge: &str) -> Option<Self> {
+    pub(super) fn read(reader: &mut Reader<'_>, row: &Row, port: &Row, bridge: &str) -> Option<Self> {
         let name = row.str("name");
         if is_reserved(name, &reader.around.datapath_types) {
             let text = format!("could not create interface {name}, name is reserved");
@@ -60,6 +63,7 @@ impl InterfaceConfig {
             mtu_request: row.opt_int("mtu_request").and_then(|mtu| u32::try_from(mtu).ok()),
             policing: policing(row),
             bfd: row.string_map("bfd"),
+            qos: qos(reader, port),
             other_config: row.string_map("other_config"),
         })
     }
@@ -83,6 +87,21 @@ impl InterfaceConfig {
 fn ofport(row: &Row, column: &str) -> Option<u16> {
     let no = row.opt_int(column).filter(|no| (1..OFPORT_MAX).contains(no))?;
     u16::try_from(no).ok()
+}
+
+/// The queues that a port asks for.
+fn qos(reader: &Reader<'_>, port: &Row) -> Option<QosSettings> {
+    let row = reader.snapshot.follow(port, "qos", "QoS").next()?;
+    let queue = |(id, uuid): (i64, Uuid)| {
+        let queue = reader.snapshot.row("Queue", uuid)?;
+        Some((u32::try_from(id).ok()?, queue.string_map("other_config")))
+    };
+    Some(QosSettings {
+        kind: row.str("type").to_owned(),
+        options: row.string_map("other_config"),
+        queues: row.int_uuid_map("queues").filter_map(queue).collect(),
+    })
+    .filter(|qos| !qos.kind.is_empty())
 }
 
 fn policing(row: &Row) -> Policing {

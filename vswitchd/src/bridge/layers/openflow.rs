@@ -3,6 +3,7 @@
 use super::{Domain, Layers};
 use crate::config::{self, Band, ControllerKind, RemotesConfig};
 use netdev::Netdev;
+use netdev::qos::QueueReport;
 use ofproto::conn::agent::{ControllerConfig, ControllerStatus, Description, FailMode};
 use ofproto::conn::manager::{Env, Ofproto, PortControl, Queue};
 use ofproto::conn::remote::RemoteConfig;
@@ -59,10 +60,24 @@ impl PortControl for Devices {
         }
     }
 
-    /// Dummy ports have one queue, about which nothing is known.
     fn queues(&self, switch: SwitchId, port: OfPort) -> Vec<Queue> {
         let device = self.of_port.lock().get(&(switch, port)).cloned();
-        device.filter(|d| d.as_dummy().is_some()).map(|_| Queue::default()).into_iter().collect()
+        let Some(device) = device else { return Vec::new() };
+        if device.as_dummy().is_some() {
+            // One queue, about which nothing is known.
+            return vec![Queue::default()];
+        }
+        device.qos().map(|report| report.queues.iter().map(queue).collect()).unwrap_or_default()
+    }
+}
+
+fn queue(report: &QueueReport) -> Queue {
+    Queue {
+        id: report.id,
+        tx_packets: Some(report.tx_packets),
+        tx_bytes: Some(report.tx_bytes),
+        tx_errors: Some(report.tx_errors),
+        ..Queue::default()
     }
 }
 

@@ -4,6 +4,7 @@ use super::health::Health;
 use super::{Domain, Layers, polling};
 use crate::config::InterfaceConfig;
 use dpif::PortNo;
+use netdev::qos::QosSettings;
 use netdev::{LinkState, Netdev, Policing};
 use ofproto::admin::NewPort;
 use ofproto::conn::manager::describe;
@@ -26,6 +27,7 @@ pub struct LayerPort {
     pub ofport: OfPort,
     pub mtu_requested: bool,
     policing: Policing,
+    qos: Option<QosSettings>,
     /// [`Netdev::change_seq`] when the switch was last told of the link.
     seen: u64,
     /// As `seen`, of the database; `None` if it was never told.
@@ -79,6 +81,7 @@ impl Layers {
             ofport: OfPort::NONE,
             mtu_requested: false,
             policing: Policing::default(),
+            qos: None,
             seen: 0,
             reported: None,
             health: Health::default(),
@@ -275,6 +278,12 @@ impl LayerPort {
             && let Err(e) = self.device.set_mtu(mtu)
         {
             warn!(target: "bridge", "interface {name}: setting MTU to {mtu} failed ({e})");
+        }
+        if config.qos != self.qos {
+            self.qos.clone_from(&config.qos);
+            if let Err(e) = self.device.set_qos(config.qos.as_ref()) {
+                warn!(target: "bridge", "interface {name}: quality of service failed ({e})");
+            }
         }
         if config.policing != self.policing {
             self.policing = config.policing;
