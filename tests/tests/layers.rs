@@ -15,6 +15,7 @@ const ORDER: [&str; 19] = [
     "ofproto",
     "ovsdb-shim",
     "datapath",
+    "conntrack",
     "netdev",
     "dpif",
     "classifier",

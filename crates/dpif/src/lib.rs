@@ -11,6 +11,7 @@ pub mod attr;
 pub mod commit;
 #[cfg(test)]
 mod compose_stock_tests;
+pub mod ct;
 #[cfg(test)]
 mod edit_stock_tests;
 pub mod fake;
