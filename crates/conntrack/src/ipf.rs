@@ -160,17 +160,26 @@ impl<T> Default for Ipf<T> {
     }
 }
 
-impl<T: Carrier> Ipf<T> {
-    fn family(&self, family: Family) -> &FamilyState {
-        &self.families[usize::from(family == Family::V6)]
-    }
+/// Settings and state of reassembly, whatever carries the packets.
+pub trait Fragments {
+    fn set_enabled(&self, family: Family, on: bool);
+    /// False if `min` is below [`MIN_FRAG_BOUND`].
+    fn set_min_frag(&self, family: Family, min: u32) -> bool;
+    /// False if `max` is above [`NFRAG_BOUND`].
+    fn set_nfrag_max(&self, max: u32) -> bool;
+    /// Most fragments that may wait, and those that do.
+    fn nfrag(&self) -> (u32, u32);
+    fn status(&self, family: Family) -> FamilyStatus;
+    /// A line for every packet that is not whole yet, as `dpctl/ipf-get-status -m` prints it.
+    fn lists(&self) -> Vec<String>;
+}
 
-    pub fn set_enabled(&self, family: Family, on: bool) {
+impl<T: Carrier + Send> Fragments for Ipf<T> {
+    fn set_enabled(&self, family: Family, on: bool) {
         self.family(family).enabled.store(on, Relaxed);
     }
 
-    /// False if `min` is below [`MIN_FRAG_BOUND`].
-    pub fn set_min_frag(&self, family: Family, min: u32) -> bool {
+    fn set_min_frag(&self, family: Family, min: u32) -> bool {
         if min < MIN_FRAG_BOUND {
             return false;
         }
@@ -178,8 +187,7 @@ impl<T: Carrier> Ipf<T> {
         true
     }
 
-    /// False if `max` is above [`NFRAG_BOUND`].
-    pub fn set_nfrag_max(&self, max: u32) -> bool {
+    fn set_nfrag_max(&self, max: u32) -> bool {
         if max > NFRAG_BOUND {
             return false;
         }
@@ -187,12 +195,11 @@ impl<T: Carrier> Ipf<T> {
         true
     }
 
-    /// Most fragments that may wait, and those that do.
-    pub fn nfrag(&self) -> (u32, u32) {
+    fn nfrag(&self) -> (u32, u32) {
         (self.nfrag_max.load(Relaxed), self.nfrag.load(Relaxed))
     }
 
-    pub fn status(&self, family: Family) -> FamilyStatus {
+    fn status(&self, family: Family) -> FamilyStatus {
         let f = self.family(family);
         let c = &f.counters;
         FamilyStatus {
@@ -207,8 +214,7 @@ impl<T: Carrier> Ipf<T> {
         }
     }
 
-    /// A line for every packet that is not whole yet, as `dpctl/ipf-get-status -m` prints it.
-    pub fn lists(&self) -> Vec<String> {
+    fn lists(&self) -> Vec<String> {
         let lists = self.lists.lock();
         let line = |(k, l): (&ListKey, &List<T>)| {
             let address = |(hi, lo): (u64, u64)| match k.is_v6 {
@@ -229,6 +235,12 @@ impl<T: Carrier> Ipf<T> {
             )
         };
         lists.iter().map(line).collect()
+    }
+}
+
+impl<T: Carrier> Ipf<T> {
+    fn family(&self, family: Family) -> &FamilyState {
+        &self.families[usize::from(family == Family::V6)]
     }
 
     /// Whether anything may have to be done for a batch that has no fragments itself.
@@ -393,7 +405,8 @@ fn fragment_header(h: &[u8]) -> Option<usize> {
     h.get(at..at + 8).map(|_| at)
 }
 
-fn is_fragment(p: &Packet, family: Family) -> bool {
+/// Whether a packet is a part of another.
+pub fn is_fragment(p: &Packet, family: Family) -> bool {
     let h = network(p);
     match family {
         Family::V4 => be16(h, 6).is_some_and(|f| f & 0x3fff != 0),

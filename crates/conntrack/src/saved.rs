@@ -8,6 +8,7 @@ use crate::track::{Conntrack, SHARDS};
 use crate::zone::LimitZone;
 use dpif::NatDirection;
 use flow::U128;
+use saved_state::Saved;
 use serde::{Deserialize, Serialize};
 
 /// One direction of a connection.
@@ -52,6 +53,11 @@ pub struct SavedConn {
     seq_skew: i32,
     skew_in_reply: bool,
     policy: u32,
+}
+
+impl Saved for SavedConntrack {
+    const NAME: &'static str = "conntrack";
+    const VERSION: u32 = 1;
 }
 
 /// Settings, and connections in no order.

@@ -1,5 +1,6 @@
 //! The datapath as the daemon sees it: ports and threads.
 
+use crate::ct::Sweeper;
 use crate::drops::{DropCause, PortCounters, PortDrops, PortTotals};
 use crate::poll_config::PollConfig;
 use crate::port::LocalPort;
@@ -11,6 +12,8 @@ use crate::upcall::PortQueue;
 use crate::usage::Pace;
 use crate::worker::WorkerStats;
 use clock::Clock;
+use conntrack::Conntrack;
+use conntrack::ipf::Fragments;
 use dpif::PortNo;
 use netdev::{Netdev, NetdevError};
 use packet::Packet;
@@ -40,6 +43,7 @@ pub struct Datapath {
     pub(crate) shared: Arc<Shared>,
     pub(crate) state: Mutex<State>,
     number_by_name: AtomicBool,
+    _sweeper: Sweeper,
 }
 
 #[derive(Default)]
@@ -80,9 +84,11 @@ pub(crate) const CONTROL_TX: usize = 0;
 impl Datapath {
     /// A datapath without ports, with one handler thread. `name` as in `netdev@ovs-netdev`.
     pub fn new(name: &str, clock: Clock) -> Arc<Self> {
+        let shared = Shared::new(clock);
         let new = Arc::new(Datapath {
             name: name.to_owned(),
-            shared: Shared::new(clock),
+            _sweeper: Sweeper::start(&shared),
+            shared,
             state: Mutex::default(),
             number_by_name: AtomicBool::new(false),
         });
@@ -198,6 +204,21 @@ impl Datapath {
     /// The device of a port.
     pub fn netdev(&self, no: PortNo) -> Option<Arc<dyn Netdev>> {
         self.state.lock().ports.get(&no).map(|p| Arc::clone(&p.netdev))
+    }
+
+    /// The connection tracker.
+    pub fn conntrack(&self) -> &Arc<Conntrack> {
+        &self.shared.tracking.conntrack
+    }
+
+    /// The time that the connection tracker goes by, in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.clock.now_ms()
+    }
+
+    /// Reassembly of fragments.
+    pub fn fragments(&self) -> &dyn Fragments {
+        &self.shared.tracking.ipf
     }
 
     /// Processes a packet as if it had just come in at `port`, with everything that follows from it,

@@ -144,6 +144,11 @@ impl Dpif for Datapath {
         ufid_of(key)
     }
 
+    fn ct_flush(&self, zone: Option<u16>, which: &dpif::ct::CtMatch) -> Result<(), DpifError> {
+        let now = self.shared.clock.now_ms();
+        self.conntrack().flush_matching(zone, which, now).map_err(|_| DpifError::NotFound)
+    }
+
     fn execute(&self, packet: Packet, key: &Flow, actions: &[Action]) {
         coverage::counter::dpif_execute.inc();
         self.shared.execute(packet, key, actions);

@@ -52,8 +52,8 @@ causes! {
     NshDecapError, "datapath_drop_nsh_decap_error", Some(&coverage::counter::datapath_drop_nsh_decap_error);
     /// An NSH header that the packet's type or length does not allow.
     NshEncapError, "datapath_drop_nsh_encap_error", None;
-    /// `ct` is not built yet.
-    CtNotBuilt, "datapath_drop_ct_not_built", None;
+    /// A fragment whose packet did not become whole in time.
+    FragmentExpired, "datapath_drop_ct_fragment_expired", None;
     /// Translation found no action: the ordinary drop.
     OfPipeline, "drop_action_of_pipeline", Some(&coverage::counter::drop_action_of_pipeline);
     BridgeNotFound, "drop_action_bridge_not_found", Some(&coverage::counter::drop_action_bridge_not_found);

@@ -54,7 +54,7 @@ impl Worker {
                 self.execute(view, less_equal, &mut short, depth);
             }
             Action::Drop(reason) => self.drop_items(items, (*reason).into()),
-            Action::Ct(_) => self.drop_items(items, DropCause::CtNotBuilt),
+            Action::Ct(ct) => self.track(ct, items),
             Action::TunnelPush(_) => self.drop_items(items, DropCause::TunnelPushError),
             Action::TunnelPop(_) => self.drop_items(items, DropCause::TunnelPopError),
             Action::LbOutput(_) => self.drop_items(items, DropCause::InvalidBond),
@@ -227,11 +227,7 @@ fn change_headers(item: &mut Item, action: &Action) {
         Action::PushEth { dst, src } => edit::push_eth(p, *dst, *src),
         Action::PopEth => edit::pop_eth(p),
         Action::Trunc(max_len) => item.meta.max_len = *max_len,
-        Action::CtClear => {
-            if let Some(rare) = &mut item.meta.rare {
-                rare.ct = None;
-            }
-        }
+        Action::CtClear => item.meta.ct = None,
         // The others are not about headers.
         _ => {}
     }

@@ -1,5 +1,6 @@
 //! A packet on its way, with what is known about it beyond its bytes.
 
+use conntrack::PacketCt;
 use flow::{Flow, Tunnel};
 use packet::{BATCH_LEN, CtMeta, Meta, Packet};
 
@@ -13,6 +14,8 @@ pub(crate) struct PacketMeta {
     pub pkt_mark: u32,
     /// Bytes that the next output may send at most; 0 for no limit (`trunc`).
     pub max_len: u32,
+    /// What connection tracking said, of a packet that has been through it.
+    pub ct: Option<Box<PacketCt>>,
     /// What few packets have.
     pub rare: Option<Box<RareMeta>>,
 }
@@ -20,7 +23,6 @@ pub(crate) struct PacketMeta {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RareMeta {
     pub tunnel: Option<Tunnel>,
-    pub ct: Option<CtMeta>,
 }
 
 impl PacketMeta {
@@ -31,8 +33,7 @@ impl PacketMeta {
     /// The metadata that `key` was made from.
     pub fn of_key(key: &Flow) -> Self {
         let tunnel = key.tunnel.is_set().then(|| key.tunnel.clone());
-        let ct = (key.ct_state != 0).then(|| CtMeta::of_flow(key));
-        let is_rare = tunnel.is_some() || ct.is_some();
+        let ct = || Box::new(PacketCt { meta: CtMeta::of_flow(key), ..PacketCt::default() });
         PacketMeta {
             in_port: key.in_port,
             recirc_id: key.recirc_id,
@@ -40,7 +41,8 @@ impl PacketMeta {
             skb_priority: key.skb_priority,
             pkt_mark: key.pkt_mark,
             max_len: 0,
-            rare: is_rare.then(|| Box::new(RareMeta { tunnel, ct })),
+            ct: (key.ct_state != 0).then(ct),
+            rare: tunnel.map(|t| Box::new(RareMeta { tunnel: Some(t) })),
         }
     }
 
@@ -53,9 +55,13 @@ impl PacketMeta {
             skb_priority: self.skb_priority,
             pkt_mark: self.pkt_mark,
             vlan_limit,
-            ct: self.rare.as_ref().and_then(|r| r.ct.as_ref()),
+            ct: self.ct.as_ref().map(|ct| &ct.meta),
             tunnel: self.rare.as_ref().and_then(|r| r.tunnel.as_ref()),
         }
+    }
+
+    pub fn ct_mut(&mut self) -> &mut PacketCt {
+        self.ct.get_or_insert_default()
     }
 
     pub fn rare_mut(&mut self) -> &mut RareMeta {

@@ -34,6 +34,11 @@ impl Seed {
         Seed { seed: s.seed, factor: s.factor }
     }
 
+    /// A secret for other hashes.
+    pub fn basis(self) -> u64 {
+        self.seed.rotate_left(32) ^ self.factor
+    }
+
     #[inline(always)]
     fn mix(self, hash: u64, word: u64) -> u64 {
         let product = u128::from(hash ^ word).wrapping_mul(u128::from(self.factor));

@@ -19,6 +19,7 @@
 mod assign;
 mod cache;
 mod counter;
+mod ct;
 mod datapath;
 mod dpif_impl;
 mod drops;

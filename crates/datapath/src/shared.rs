@@ -1,5 +1,6 @@
 //! What the threads of a datapath share: the tables, the control context, the way to the switch.
 
+use crate::ct::Tracking;
 use crate::drops::DropCause;
 use crate::flow_table::{FlowTable, NewMegaflow};
 use crate::item::{Item, Items, PacketMeta};
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     pub cache_one_in: AtomicU32,
     /// Dummy ports, which answer ARP out of their transmit queues and then want to be asked for it.
     pub dummies: RwLock<Vec<Arc<dyn Netdev>>>,
+    pub tracking: Arc<Tracking>,
 }
 
 /// Megaflows that a datapath holds unless told otherwise (`other_config:flow-limit`).
@@ -50,7 +52,8 @@ impl Shared {
         let domain = Domain::new();
         let flow_count = Arc::default();
         let main = FlowTable::new(&domain, None, &flow_count);
-        let worker = Worker::new(Sink::Caller(Line::new()), None);
+        let tracking = Tracking::new();
+        let worker = Worker::new(Sink::Caller(Line::new()), None, &tracking);
         let control = Control { reader: domain.reader(), worker, main: Arc::clone(&main) };
         Arc::new(Shared {
             clock,
@@ -63,6 +66,7 @@ impl Shared {
             vlan_limit: AtomicU8::new(flow::VLANS_MAX as u8),
             cache_one_in: AtomicU32::new(1),
             dummies: RwLock::default(),
+            tracking,
             domain,
         })
     }

@@ -2,6 +2,7 @@
 
 mod actions;
 mod concurrency;
+mod ct;
 mod fake;
 mod lookup;
 mod show;

@@ -123,7 +123,7 @@ pub(crate) fn start(
     table: Arc<FlowTable>,
 ) -> io::Result<Handle> {
     let mail = Arc::new(Mailbox::default());
-    let worker = Worker::new(Sink::Queue(Arc::clone(&shared.queues)), kind.pmd());
+    let worker = Worker::new(Sink::Queue(Arc::clone(&shared.queues)), kind.pmd(), &shared.tracking);
     let stats = Arc::clone(&worker.stats);
     let poller = Poller {
         reader: shared.domain.reader(),

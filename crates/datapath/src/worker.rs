@@ -2,6 +2,7 @@
 
 use crate::cache::FlowCache;
 use crate::counter::Counter;
+use crate::ct::Tracking;
 use crate::drops::{DropCause, PortCounters};
 use crate::flow_table::FlowTable;
 use crate::item::{Item, Items};
@@ -84,6 +85,7 @@ pub(crate) struct Worker {
     /// Ports with packets to send.
     pub(crate) dirty: Vec<u32>,
     pub(crate) random: u64,
+    pub(crate) tracking: Arc<Tracking>,
     pmd: Option<u32>,
     seed: Seed,
     /// Room for the keys of one batch per recirculation under way.
@@ -101,7 +103,7 @@ struct Group {
 }
 
 impl Worker {
-    pub fn new(sink: Sink, pmd: Option<u32>) -> Self {
+    pub fn new(sink: Sink, pmd: Option<u32>, tracking: &Arc<Tracking>) -> Self {
         Worker {
             ports: LocalPorts::default(),
             stats: Arc::default(),
@@ -111,6 +113,7 @@ impl Worker {
             cache: FlowCache::new(),
             dirty: Vec::new(),
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(pmd.unwrap_or(u32::MAX)),
+            tracking: Arc::clone(tracking),
             pmd,
             seed: Seed::get(),
             spare_keys: Vec::new(),

@@ -1,5 +1,6 @@
 //! The calls and the upcall.
 
+use crate::ct::CtMatch;
 use crate::{Action, Actions, Userdata};
 use flow::{Flow, Mask};
 use packet::Packet;
@@ -230,7 +231,7 @@ impl Features {
 }
 
 impl Default for Features {
-    /// What the userspace datapath of this version does: connection tracking and tunnels are not built yet.
+    /// What the userspace datapath of this version does: tunnels are not built yet.
     fn default() -> Self {
         Features {
             masked_set_action: true,
@@ -239,21 +240,21 @@ impl Default for Features {
             truncate: true,
             clone: true,
             sample_nesting: 10,
-            ct_eventmask: false,
-            ct_clear: false,
+            ct_eventmask: true,
+            ct_clear: true,
             max_hash_alg: 1,
             check_pkt_len: true,
-            ct_timeout: false,
+            ct_timeout: true,
             explicit_drop_action: true,
             lb_output_action: false,
-            ct_zero_snat: false,
+            ct_zero_snat: true,
             add_mpls: true,
             max_vlan_headers: flow::VLANS_MAX,
             max_mpls_depth: flow::MPLS_LABELS_MAX,
             recirc: true,
-            ct: false,
+            ct: true,
             nd_ext: true,
-            ct_flush: false,
+            ct_flush: true,
         }
     }
 }
@@ -291,6 +292,11 @@ pub trait Dpif: Send + Sync {
     fn flow_count(&self) -> usize;
     /// The identifier that the datapath gives to a key.
     fn ufid_of(&self, key: &Flow) -> Ufid;
+
+    /// Forgets the tracked connections of `zone`, or of all, that `which` names.
+    fn ct_flush(&self, _zone: Option<u16>, _which: &CtMatch) -> Result<(), DpifError> {
+        Err(DpifError::Unsupported)
+    }
 
     /// Runs `actions` on `packet` as if it had come in with `key`. Userspace actions and recirculation
     /// misses go to the upcall handler on this thread.

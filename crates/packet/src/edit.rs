@@ -83,7 +83,7 @@ impl Packet {
     }
 
     /// The Ethernet type of what starts at `l3_ofs`.
-    pub(crate) fn l3_type(&self) -> Option<u16> {
+    pub fn l3_type(&self) -> Option<u16> {
         if !self.is_eth() {
             return (self.l2_5_ofs == NO_OFFSET).then_some(self.packet_type as u16);
         }

@@ -105,7 +105,7 @@ fn every_drop_has_its_cause_at_its_port() {
         (vec![], DropCause::OfPipeline),
         (vec![Action::Drop(DropReason::TooManyResubmits)], DropCause::TooManyResubmits),
         (vec![Action::Output(PortNo(9))], DropCause::InvalidPort),
-        (vec![Action::Ct(Box::default())], DropCause::CtNotBuilt),
+        (vec![Action::Ct(Box::default())], DropCause::OfPipeline),
         (vec![Action::LbOutput(1)], DropCause::InvalidBond),
         (vec![Action::PopNsh, Action::PushVlan { tpid: 0x8100, tci: 1 }], DropCause::OfPipeline),
     ];

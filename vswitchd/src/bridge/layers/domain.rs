@@ -125,7 +125,7 @@ impl Domain {
             max_mpls_depth: flow::MPLS_LABELS_MAX,
             max_hash_alg: SYM_L4,
             recirc: true,
-            conntrack: false,
+            conntrack: true,
             nd_ext: true,
             masked_set_action: true,
             tnl_push_pop: false,
