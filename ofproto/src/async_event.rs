@@ -23,6 +23,8 @@ pub struct PacketInEvent {
     /// The switch key at the time.
     pub flow: Flow,
     pub table: u8,
+    /// Where the datapath got the packet.
+    pub dp_port: u32,
     pub data: Vec<u8>,
     /// The context, for a continuation and for the controller's own bytes.
     pub node: Arc<RecircNode>,
@@ -88,6 +90,7 @@ pub fn packet_in(
         note: note.clone(),
         flow,
         table: node.frozen.rule_table,
+        dp_port: key.in_port,
         data: packet.data().to_vec(),
         node: node.clone(),
     }))

@@ -117,7 +117,7 @@ pub fn packet_metadata(flow: &Flow, tlv: &TlvTable) -> Match {
 }
 
 /// What must be kept to go on with a packet, in the form in which a controller holds it.
-fn continuation(frozen: &Frozen) -> Continuation {
+fn continuation(frozen: &Frozen, dp_port: u32) -> Continuation {
     Continuation {
         bridge: bridge_id(frozen.switch),
         stack: frozen.stack.iter().rev().cloned().collect(),
@@ -125,7 +125,7 @@ fn continuation(frozen: &Frozen) -> Continuation {
         conntracked: frozen.conntracked,
         actions: frozen.actions.clone(),
         action_set: frozen.action_set.clone(),
-        odp_port: 0,
+        odp_port: dp_port,
     }
 }
 
@@ -147,7 +147,7 @@ impl PacketInNews {
         message.table_id = event.table;
         message.cookie = event.note.rule_cookie;
         message.userdata = frozen.userdata.clone();
-        let continuation = event.note.continuation.then(|| continuation(frozen));
+        let continuation = event.note.continuation.then(|| continuation(frozen, event.dp_port));
         PacketInNews { message, controller_id: event.note.controller_id, continuation }
     }
 }

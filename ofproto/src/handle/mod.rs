@@ -11,6 +11,7 @@ mod flow_stats;
 mod groups_meters;
 mod packet_out;
 mod ports;
+mod resume;
 mod session;
 mod tables;
 mod tlv_table;
@@ -138,7 +139,7 @@ fn dispatch(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result<(), OfError> {
         MsgType::GetAsyncRequest => session::get_async(cx, msg),
         MsgType::DescStatsRequest => session::desc(cx, msg),
         MsgType::PacketOut => packet_out::packet_out(cx, msg),
-        MsgType::Resume => packet_out::resume(cx, msg),
+        MsgType::Resume => resume::resume(cx, msg),
         MsgType::PortMod => ports::port_mod(cx, msg),
         MsgType::PortStatsRequest => ports::stats(cx, msg),
         MsgType::PortDescStatsRequest => ports::desc(cx, msg),

@@ -26,10 +26,11 @@ pub struct Ready {
 
 /// A packet-out that has been translated.
 pub struct Translated {
-    packet: Packet,
-    key: Flow,
-    actions: Actions,
-    effects: Vec<Effect>,
+    pub packet: Packet,
+    /// In datapath terms.
+    pub key: Flow,
+    pub actions: Actions,
+    pub effects: Vec<Effect>,
 }
 
 pub fn packet_out(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result<(), OfError> {
@@ -44,9 +45,13 @@ pub fn packet_out(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result<(), OfError> {
     Ok(())
 }
 
-/// Continuations are not resumed yet.
-pub fn resume(_cx: &mut Cx<'_>, _msg: &Incoming<'_>) -> Result<(), OfError> {
-    Err(OfError::NxrNotSupported)
+/// The key of a packet, and what a controller says of it besides.
+pub fn flow_with(packet: &mut Packet, metadata: &Flow) -> Flow {
+    let mut flow = flow_of(packet, &Meta::default());
+    for (word, known) in flow.words_mut().iter_mut().zip(metadata.words()) {
+        *word |= known;
+    }
+    flow
 }
 
 /// Decodes and checks a packet-out.
@@ -56,10 +61,7 @@ pub fn prepare(cx: &Cx<'_>, msg: &Incoming<'_>) -> Result<Ready, OfError> {
         return Err(OfError::OfpbrcBufferUnknown);
     }
     let mut packet = Packet::from_slice(&po.packet);
-    let mut flow = flow_of(&mut packet, &Meta::default());
-    for (word, known) in flow.words_mut().iter_mut().zip(po.metadata.flow.words()) {
-        *word |= known;
-    }
+    let flow = flow_with(&mut packet, &po.metadata.flow);
     let params = CheckParams {
         flow: &flow,
         mask: &Mask::for_packet(&flow),
