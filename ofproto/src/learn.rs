@@ -87,6 +87,11 @@ impl LearnedFlow {
         table.get(&c.matching.flow, &c.matching.mask, c.priority)
     }
 
+    /// Whether the flow is there, as it is to be or otherwise.
+    pub fn exists(&self, switch: &Switch) -> bool {
+        self.table(switch).is_some_and(|t| self.existing(t).is_some())
+    }
+
     /// Whether the tables would change, limits aside.
     pub fn changes(&self, switch: &Switch) -> bool {
         let known = self.table(switch).and_then(|t| self.existing(t));

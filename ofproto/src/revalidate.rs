@@ -120,12 +120,17 @@ impl Fabric {
         let t = xlate::translate(self, &state, Input { key: &flow.key, packet: None, side_effects: false });
         drop(state);
         if !t.may_install {
+            self.recirc.retire(t.recircs, self.clock.now_ms());
             return Verdict::Delete;
         }
         let mask = self.install_mask(t.mask.clone(), &flow.key);
         // A flow wider than translation's look is wrong; one that is narrower is right but may now be a
         // waste: both are made again, so that the datapath's masks stay few.
-        if mask != *flow.mask { Verdict::Delete } else { Verdict::Change(Box::new(t)) }
+        if mask == *flow.mask {
+            return Verdict::Change(Box::new(t));
+        }
+        self.recirc.retire(t.recircs, self.clock.now_ms());
+        Verdict::Delete
     }
 
     fn execute_verdict(&self, flow: &DpFlow, id: MegaflowId, verdict: Verdict) {

@@ -114,9 +114,12 @@ pub fn control(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result {
         ctrl::DISCARD_REQUEST => {
             bundles.0.remove(&id).ok_or(OfError::OfpbfcBadId)?;
         }
-        _ => return Err(OfError::OfpbfcBadType),
+        t if t <= ctrl::DISCARD_REPLY => return Err(OfError::OfpbfcBadType),
+        // Open vSwitch answers types that it does not know as if it did.
+        _ => {}
     }
-    let reply = BundleControl { flags: BundleFlags::empty(), ..request.reply() };
+    let ctrl_type = if request.ctrl_type > ctrl::DISCARD_REPLY { 0 } else { request.reply().ctrl_type };
+    let reply = BundleControl { flags: BundleFlags::empty(), ctrl_type, ..request };
     if let Some(reply) = reply.encode(msg.version, msg.header.xid) {
         cx.conn.reply(reply);
     }

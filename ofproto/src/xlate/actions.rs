@@ -268,11 +268,17 @@ impl Ctx<'_> {
             return;
         }
         self.report(NodeKind::Detail, || text::learned(&flow.change));
+        let learned = flow.is_admitted(self.switch);
+        // Whether there is room depends on more than the packet: only what is learned already may be cached.
+        self.volatile |= flow.limit != 0 && !self.has_packet && !flow.exists(self.switch);
         if let Some(dst) = &a.result_dst {
-            let learned = flow.is_admitted(self.switch);
             dst.unwildcard(&mut self.wc, &self.switch.tlv);
             dst.write_u64(&mut self.flow, learned.into(), &self.switch.tlv);
             self.report_subfield(dst);
+        }
+        if !learned {
+            self.detail("Limit exceeded, learn failed");
+            return;
         }
         if flow.changes(self.switch) {
             self.lessons.note(self.switch.id, a.table_id);

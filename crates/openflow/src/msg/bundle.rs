@@ -28,6 +28,8 @@ pub mod ctrl {
     pub const COMMIT_REQUEST: u16 = 4;
     /// Forget what was added.
     pub const DISCARD_REQUEST: u16 = 6;
+    /// The last type that there is.
+    pub const DISCARD_REPLY: u16 = 7;
 }
 
 /// A bundle control message.
