@@ -8,6 +8,8 @@ use regex::Regex;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Where Debian's package has its daemon.
 pub const STOCK: &str = "/usr/lib/openvswitch-switch/ovs-vswitchd";
@@ -146,16 +148,27 @@ impl Masks {
     }
 }
 
-/// Puts the records of a `dump-ports` in order, which is that of a hash table.
+/// Puts the records of ports and queues that follow each other in order, which is that of a hash table.
 fn sort_port_records(text: &str) -> String {
-    let mut records = text.split("\n  port ");
-    let first = records.next().unwrap_or_default().to_owned();
-    let mut records: Vec<&str> = records.map(|r| r.trim_end_matches('\n')).collect();
-    if records.is_empty() {
-        return text.to_owned();
+    let mut out = String::new();
+    let mut records: Vec<String> = Vec::new();
+    let flush = |records: &mut Vec<String>, out: &mut String| {
+        records.sort_unstable();
+        records.drain(..).for_each(|r| out.push_str(&r));
+    };
+    for line in text.split_inclusive('\n') {
+        let line = if line.ends_with('\n') { line.to_owned() } else { line.to_owned() + "\n" };
+        match records.last_mut() {
+            _ if line.starts_with("  port ") => records.push(line),
+            Some(record) if line.starts_with("    ") => record.push_str(&line),
+            _ => {
+                flush(&mut records, &mut out);
+                out.push_str(&line);
+            }
+        }
     }
-    records.sort_unstable();
-    records.iter().fold(first, |all, r| all + "\n  port " + r) + "\n"
+    flush(&mut records, &mut out);
+    out
 }
 
 /// What one command printed, masked, errors and exit code included.
@@ -243,4 +256,27 @@ pub fn compare(stock: &Path, ours: &Path, section: &Section) -> Vec<Difference> 
             ours,
         })
         .collect()
+}
+
+/// Sections that run at a time: their commands wait more than they work.
+const AT_ONCE: usize = 3;
+
+/// Runs sections on both sides; the differences come in the order of the sections.
+pub fn compare_all(stock: &Path, ours: &Path, sections: &[&Section]) -> Vec<Difference> {
+    let next = AtomicUsize::new(0);
+    let found: Mutex<Vec<(usize, Vec<Difference>)>> = Mutex::default();
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Relaxed);
+            let Some(section) = sections.get(at) else { return };
+            let differences = compare(stock, ours, section);
+            found.lock().expect("no other failed").push((at, differences));
+        }
+    };
+    std::thread::scope(|scope| {
+        (0..AT_ONCE).for_each(|_| drop(scope.spawn(work)));
+    });
+    let mut found = found.into_inner().expect("no thread failed");
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().flat_map(|(_, differences)| differences).collect()
 }

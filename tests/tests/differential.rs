@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
 
 use std::path::{Path, PathBuf};
-use tests::differential::{STOCK, compare, parse_accepted, parse_script, unexcused};
+use tests::differential::{STOCK, compare_all, parse_accepted, parse_script, unexcused};
 
 const COMMANDS: &str = include_str!("../differential/commands.txt");
 const ACCEPTED: &str = include_str!("../differential/accepted.txt");
@@ -25,10 +25,10 @@ fn tools_print_the_same() {
     let only = std::env::var("OVS_RS_SECTIONS").ok();
     let wanted = |name: &str| only.as_ref().is_none_or(|o| o.split(',').any(|s| s == name));
     let (mut used, mut bad) = (vec![false; accepted.len()], Vec::new());
-    for section in parse_script(COMMANDS).iter().filter(|s| wanted(&s.name)) {
-        for d in compare(stock, &ours, section) {
-            bad.extend(unexcused(d, &accepted, &mut used));
-        }
+    let script = parse_script(COMMANDS);
+    let wanted_sections: Vec<_> = script.iter().filter(|s| wanted(&s.name)).collect();
+    for d in compare_all(stock, &ours, &wanted_sections) {
+        bad.extend(unexcused(d, &accepted, &mut used));
     }
     let stale = accepted.iter().zip(&used).filter(|(a, used)| !**used && wanted(&a.section));
     let stale: String = stale.map(|(a, _)| format!("[{}] {}\n", a.section, a.command)).collect();
