@@ -26,6 +26,7 @@ mod set_key;
 #[cfg(test)]
 mod stock;
 pub mod text;
+pub mod tunnel;
 
 pub use action::*;
 pub use api::*;

@@ -17,6 +17,7 @@ pub mod offload;
 pub mod parse;
 pub mod pcap;
 pub mod proto;
+pub mod tunnel;
 
 pub use buffer::{HEADROOM, NO_OFFSET, Packet, Pool, Pooled};
 pub use header::{
