@@ -123,6 +123,10 @@ pub trait Netdev: Send + Sync {
     fn as_patch(&self) -> Option<&crate::vport::Patch> {
         None
     }
+    /// The tunnel port behind the trait, if it is one.
+    fn as_tunnel(&self) -> Option<&crate::tunnel::TunnelPort> {
+        None
+    }
 }
 
 /// Work that a device does on transmit.

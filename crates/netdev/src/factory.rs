@@ -7,7 +7,9 @@ use crate::linux::LinuxDevice;
 use crate::sys::{errno_text, strerror};
 use crate::system::SystemDevice;
 use crate::tap::TapDevice;
+use crate::tunnel::Tunnels;
 use crate::vport::Patch;
+use dpif::tunnel::TunnelKind;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::io;
@@ -49,12 +51,14 @@ pub struct Env {
     kernel: Arc<Kernel>,
     monitor: Arc<LinkMonitor>,
     dummies: Arc<DummyRegistry>,
+    tunnels: Arc<Tunnels>,
     level: DummyLevel,
     providers: Mutex<Vec<Arc<dyn Provider>>>,
     open: Mutex<HashMap<String, Weak<dyn Netdev>>>,
 }
 
-const REAL_TYPES: [&str; 4] = ["internal", "patch", "system", "tap"];
+const REAL_TYPES: [&str; 11] =
+    ["erspan", "geneve", "gre", "gtpu", "internal", "ip6erspan", "ip6gre", "patch", "system", "tap", "vxlan"];
 const DUMMY_TYPES: [&str; 3] = ["dummy", "dummy-internal", "dummy-pmd"];
 
 /// Device names that Linux gives another meaning in its `/proc` and `/sys` trees.
@@ -68,6 +72,7 @@ impl Env {
             kernel,
             monitor,
             dummies: Arc::default(),
+            tunnels: Arc::default(),
             level,
             providers: Mutex::default(),
             open: Mutex::default(),
@@ -82,6 +87,11 @@ impl Env {
     /// The dummy devices, for [`crate::dummy::commands`].
     pub fn dummies(&self) -> &Arc<DummyRegistry> {
         &self.dummies
+    }
+
+    /// What all tunnel ports share.
+    pub fn tunnels(&self) -> &Arc<Tunnels> {
+        &self.tunnels
     }
 
     pub fn dummy_level(&self) -> DummyLevel {
@@ -169,6 +179,9 @@ impl Env {
         if let Some(provider) = provider {
             return provider.open(kind, name, fds);
         }
+        if let Some(kind) = TunnelKind::from_name(kind) {
+            return Ok(self.tunnels.open(kind, name));
+        }
         if FORBIDDEN_NAMES.contains(&name) {
             tracing::warn!(target: "netdev_linux", "{name}: Linux forbids network device with this name");
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -222,10 +235,10 @@ mod tests {
     #[test]
     fn levels_of_dummies() {
         for (level, system, internal, types) in [
-            (DummyLevel::Off, "real", "real", 4),
-            (DummyLevel::Types, "real", "real", 7),
-            (DummyLevel::System, "system", "real", 7),
-            (DummyLevel::All, "system", "dummy-internal", 7),
+            (DummyLevel::Off, "real", "real", 11),
+            (DummyLevel::Types, "real", "real", 14),
+            (DummyLevel::System, "system", "real", 14),
+            (DummyLevel::All, "system", "dummy-internal", 14),
         ] {
             let env = Env::new(level).expect("env");
             assert_eq!(env.iface_types().len(), types);

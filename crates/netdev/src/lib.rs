@@ -10,6 +10,7 @@
 //! | `system` | [`system`] | packet socket |
 //! | `internal`, `tap` | [`tap`] | `/dev/net/tun` |
 //! | `patch` | [`vport`] | nothing: the switch goes on at the peer |
+//! | `geneve`, `vxlan`, `gre`, `erspan`, `gtpu`, ... | [`tunnel`] | nothing: the datapath puts their headers on and off |
 //! | `dummy`, `dummy-internal`, `dummy-pmd` | [`dummy`] | memory, streams, capture files |
 //!
 //! Invariant: only `sys/` makes raw system calls; no device waits in `recv` or `send`.
@@ -24,10 +25,12 @@ pub mod netlink;
 mod pcap;
 pub mod policer;
 pub mod qos;
+pub mod routes;
 pub mod sys;
 pub mod system;
 pub mod tap;
 pub mod tc;
+pub mod tunnel;
 pub mod virtio;
 pub mod vport;
 

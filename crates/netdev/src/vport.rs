@@ -57,7 +57,7 @@ impl Patch {
 }
 
 /// A random unicast address, marked as locally administered.
-fn random_mac() -> EthAddr {
+pub(crate) fn random_mac() -> EthAddr {
     use std::hash::{BuildHasher, Hasher};
     let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
     let mut mac = EthAddr::from_u64(random);
