@@ -7,6 +7,7 @@ use crate::mirror::MirrorSettings;
 use crate::port::{Attachment, Bundle, BundleSettings, LinkFacts, Port, PortConfig, PortOwner, VirtualStats};
 use crate::switch::{State, Switch};
 use dpif::PortNo;
+use dpif::tunnel::TunnelConfig;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub enum AdminError {
     NoSwitch,
     #[error("no such port")]
     NoPort,
+    #[error("File exists")]
+    TunnelExists,
     #[error("a port of that name exists")]
     NameExists,
     #[error("all port numbers are in use")]
@@ -107,6 +110,7 @@ impl State {
         self.patches.retain(|_, o| o.switch != id);
         let gone = self.owners.iter().filter(|(_, o)| o.switch == id).map(|(no, _)| *no).collect();
         self.owners.retain(|_, o| o.switch != id);
+        self.tunnels.remove_if(|o| o.switch == id);
         gone
     }
 
@@ -123,6 +127,11 @@ impl State {
         let no = switch.choose_number(&new, now_ms).ok_or(AdminError::NoFreeNumber)?;
         let owner = PortOwner { switch: id, port: no };
         match &new.attachment {
+            Attachment::Tunnel { port, config } => {
+                if !self.tunnels.insert(config, *port, owner) {
+                    return Err(AdminError::TunnelExists);
+                }
+            }
             Attachment::Datapath(dp) => {
                 self.owners.insert(*dp, owner);
             }
@@ -158,6 +167,7 @@ impl State {
             switch.numbers.free(no.0, now_ms);
         }
         match &port.attachment {
+            Attachment::Tunnel { .. } => self.tunnels.remove(PortOwner { switch: id, port: no }),
             Attachment::Datapath(dp) => {
                 self.owners.remove(dp);
             }
@@ -170,6 +180,26 @@ impl State {
             bundle.settings.members.retain(|m| *m != no);
         }
         Ok(port)
+    }
+
+    /// Gives a tunnel other options, or another datapath port. An error leaves it without packets to receive.
+    pub fn set_tunnel(
+        &mut self,
+        id: SwitchId,
+        no: OfPort,
+        dp_port: PortNo,
+        config: Arc<TunnelConfig>,
+    ) -> Result<bool, AdminError> {
+        let port = self.switches.get_mut(&id).ok_or(AdminError::NoSwitch)?;
+        let port = port.ports.get_mut(&no).ok_or(AdminError::NoPort)?;
+        let new = Attachment::Tunnel { port: dp_port, config: config.clone() };
+        if port.attachment == new {
+            return Ok(false);
+        }
+        let owner = PortOwner { switch: id, port: no };
+        port.attachment = new;
+        self.tunnels.remove(owner);
+        if self.tunnels.insert(&config, dp_port, owner) { Ok(true) } else { Err(AdminError::TunnelExists) }
     }
 
     /// Changes the other end of a patch port.

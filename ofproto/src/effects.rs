@@ -4,7 +4,7 @@
 //! whenever the datapath reports that packets passed, each effect is applied with their number.
 
 use crate::bfd::Bfd;
-use crate::ids::{BundleId, SwitchId};
+use crate::ids::{BundleId, OfPort, SwitchId};
 use crate::learn::LearnedFlow;
 use crate::mirror::MirrorStats;
 use crate::port::VirtualStats;
@@ -12,6 +12,8 @@ use crate::rule::{Count, Rule};
 use crate::switch::State;
 use crate::table::TableCounters;
 use flow::EthAddr;
+use packet::{Packet, compose};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 /// One consequence of passing packets.
@@ -27,6 +29,26 @@ pub enum Effect {
         from: Arc<VirtualStats>,
         to: Arc<VirtualStats>,
     },
+    /// Packets came out of a tunnel port, or went into one.
+    PortRx(Arc<VirtualStats>),
+    PortTx(Arc<VirtualStats>),
+    /// What follows concerns packets that are so many bytes longer: outer ones.
+    Encapsulated(u32),
+    Decapsulated(u32),
+    /// A neighbour said where it is. `once`: the next packet may come from another.
+    Neighbour {
+        bridge: Arc<str>,
+        ip: Ipv6Addr,
+        mac: EthAddr,
+        once: bool,
+    },
+    /// Packets went to a neighbour: it stays known.
+    NeighbourUsed {
+        bridge: Arc<str>,
+        ip: Ipv6Addr,
+    },
+    /// Packets wait for nobody, but somebody should ask where the next hop is.
+    Solicit(Arc<Solicitation>),
     /// Packets were copied for a mirror.
     Mirror(Arc<MirrorStats>),
     /// Packets that are not of the session came in by its port.
@@ -53,11 +75,57 @@ pub enum Effect {
     },
 }
 
+/// A question where a neighbour is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Solicitation {
+    /// The port by which it is sent, as if the host had sent it there.
+    pub switch: SwitchId,
+    pub port: OfPort,
+    pub mac: EthAddr,
+    pub src: Ipv6Addr,
+    pub target: Ipv6Addr,
+}
+
+impl Effect {
+    /// Whether it is owed by every packet, not just by the one that was translated.
+    pub fn is_lasting(&self) -> bool {
+        !matches!(self, Effect::Neighbour { once: true, .. })
+    }
+}
+
+impl Solicitation {
+    /// The frame that asks.
+    pub fn packet(&self) -> Packet {
+        match self.target.to_ipv4_mapped() {
+            Some(target) => {
+                let src = self.src.to_ipv4_mapped().map_or(0, u32::from);
+                compose::arp(ARP_REQUEST, self.mac, EthAddr::ZERO, true, src, target.into())
+            }
+            None => {
+                let [src, target] = [self.src, self.target].map(|ip| u128::from(ip).into());
+                compose::neighbor_solicit(self.mac, src, target)
+            }
+        }
+    }
+}
+
+const ARP_REQUEST: u16 = 1;
+
 /// Changes to tables that effects ask for; they need the writer's lock and wait until the reader is done.
 #[derive(Debug)]
 pub enum Deferred {
-    Learn { switch: SwitchId, flow: Arc<LearnedFlow> },
-    ShortenTimeouts { switch: SwitchId, rule: Arc<Rule>, idle_s: u16, hard_s: u16 },
+    Learn {
+        switch: SwitchId,
+        flow: Arc<LearnedFlow>,
+    },
+    ShortenTimeouts {
+        switch: SwitchId,
+        rule: Arc<Rule>,
+        idle_s: u16,
+        hard_s: u16,
+    },
+    /// Needs no lock at all.
+    Solicit(Arc<Solicitation>),
 }
 
 /// What passed.
@@ -73,10 +141,21 @@ pub struct Passed {
 const TCP_FIN_RST: u16 = 0x001 | 0x004;
 
 /// Applies `effects`; what needs the writer's lock is appended to `deferred`.
-pub fn apply(state: &State, effects: &[Effect], passed: Passed, deferred: &mut Vec<Deferred>) {
+pub fn apply(state: &State, effects: &[Effect], mut passed: Passed, deferred: &mut Vec<Deferred>) {
     for effect in effects {
         match effect {
             Effect::Rule(rule) => rule.counters.credit(passed.count, passed.used_ms),
+            Effect::PortRx(port) => port.add_rx(passed.count.packets, passed.count.bytes),
+            Effect::PortTx(port) => port.add_tx(passed.count.packets, passed.count.bytes),
+            Effect::Encapsulated(len) => passed.count.bytes += passed.count.packets * u64::from(*len),
+            Effect::Decapsulated(len) => passed.count.bytes -= passed.count.packets * u64::from(*len),
+            Effect::Neighbour { bridge, ip, mac, .. } => {
+                state.underlay.set_neighbour(bridge, *ip, *mac, passed.used_ms);
+            }
+            Effect::NeighbourUsed { bridge, ip } => {
+                state.underlay.refresh_neighbour(bridge, *ip, passed.used_ms);
+            }
+            Effect::Solicit(question) => deferred.push(Deferred::Solicit(question.clone())),
             Effect::Table { counters, hit } => counters.credit(*hit, passed.count.packets),
             Effect::Patch { from, to } => {
                 from.add_tx(passed.count.packets, passed.count.bytes);

@@ -6,12 +6,20 @@
 
 use crate::async_event::AsyncQueue;
 use crate::effects::{self, Deferred, Effect, Passed};
+use crate::ids::{OfPort, SwitchId};
 use crate::megaflow::{Megaflow, Megaflows};
 use crate::monitor::Sessions;
+use crate::port::Port;
 use crate::recirc::RecircTable;
+use crate::rule::Count;
 use crate::switch::State;
+use crate::tunnel::Underlay;
+use crate::xlate::{SwitchInput, translate_switch};
 use clock::Clock;
-use dpif::Dpif;
+use dpif::{Dpif, PortNo};
+use openflow::action::{Action, Output};
+use packet::Packet;
+use packet::parse::{Meta, flow_of};
 use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -72,6 +80,8 @@ pub struct Fabric {
     pub knobs: Knobs,
     pub async_queue: AsyncQueue,
     pub sessions: Sessions,
+    /// The network under the tunnels.
+    pub underlay: Arc<Underlay>,
     state: RwLock<State>,
     generation: AtomicU64,
     flow_statistics: Mutex<FlowStatistics>,
@@ -81,7 +91,13 @@ pub struct Fabric {
 }
 
 impl Fabric {
+    /// A fabric without switches and with an underlay of its own.
     pub fn new(dpif: Arc<dyn Dpif>, clock: Clock) -> Arc<Self> {
+        Self::over(dpif, clock, Arc::default())
+    }
+
+    /// As [`Fabric::new`], with an underlay that others have too.
+    pub fn over(dpif: Arc<dyn Dpif>, clock: Clock, underlay: Arc<Underlay>) -> Arc<Self> {
         Arc::new(Fabric {
             dpif,
             clock,
@@ -90,7 +106,8 @@ impl Fabric {
             knobs: Knobs::default(),
             async_queue: AsyncQueue::default(),
             sessions: Sessions::default(),
-            state: RwLock::default(),
+            state: RwLock::new(State { underlay: underlay.clone(), ..State::default() }),
+            underlay,
             generation: AtomicU64::new(1),
             flow_statistics: Mutex::default(),
             rounds: Mutex::default(),
@@ -115,7 +132,8 @@ impl Fabric {
 
     /// Counts changes.
     pub fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        // Both only grow, so that their sum changes whenever one of them does.
+        self.generation.load(Ordering::Acquire) + self.underlay.generation()
     }
 
     /// Applies the effects of passing packets, then what they ask of the tables. Takes the state lock.
@@ -130,6 +148,9 @@ impl Fabric {
 
     /// Makes the table changes that translations asked for. Takes the writer's lock if there are any.
     pub fn carry_out(&self, deferred: Vec<Deferred>) {
+        let (questions, deferred): (Vec<_>, Vec<_>) =
+            deferred.into_iter().partition(|d| matches!(d, Deferred::Solicit(_)));
+        self.ask(&questions);
         if deferred.is_empty() {
             return;
         }
@@ -143,6 +164,7 @@ impl Fabric {
                 Deferred::ShortenTimeouts { switch, rule, idle_s, hard_s } => {
                     crate::flow_mod::shorten_timeouts(&mut state, switch, &rule, idle_s, hard_s)
                 }
+                Deferred::Solicit(_) => false,
             };
             changed | did
         });
@@ -150,6 +172,46 @@ impl Fabric {
         if changed {
             self.changed();
         }
+    }
+
+    /// Sends questions where neighbours are, as if hosts had sent them by their devices.
+    fn ask(&self, questions: &[Deferred]) {
+        for question in questions {
+            if let Deferred::Solicit(q) = question {
+                self.send_by_tables(q.switch, q.port, q.packet());
+            }
+        }
+    }
+
+    /// Lets a packet go through a switch's tables as if it had come in by `port`.
+    fn send_by_tables(&self, switch: SwitchId, port: OfPort, mut packet: Packet) {
+        let meta = Meta { in_port: port.0.into(), ..Meta::default() };
+        let flow = flow_of(&mut packet, &meta);
+        let table = Action::Output(Output { port: OfPort::TABLE, max_len: 0 });
+        let input = SwitchInput {
+            switch,
+            flow: flow.clone(),
+            packet: Some(&packet),
+            actions: Some(&[table]),
+            is_packet_out: true,
+            frozen: None,
+            trace: None,
+        };
+        let now_ms = self.clock.now_ms();
+        let count = Count { packets: 1, bytes: packet.len() as u64 };
+        let passed = Passed { count, used_ms: now_ms, tcp_flags: 0 };
+        let (mut deferred, mut key) = (Vec::new(), flow);
+        let state = self.read();
+        let t = translate_switch(self, &state, input);
+        effects::apply(&state, &t.effects, passed, &mut deferred);
+        let dp_port = state.switch(switch).and_then(|s| s.port(port)).and_then(Port::dp_port);
+        drop(state);
+        key.in_port = dp_port.unwrap_or(PortNo::NONE).0;
+        // A question that would itself need an answer first is not asked: there is no end to that.
+        deferred.retain(|d| !matches!(d, Deferred::Solicit(_)));
+        self.carry_out(deferred);
+        self.recirc.retire(t.recircs, now_ms);
+        self.dpif.execute(packet, &key, &t.actions);
     }
 
     /// Lets go of a megaflow that is no longer in the datapath.

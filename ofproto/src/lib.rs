@@ -29,5 +29,6 @@ pub mod switch;
 pub mod table;
 pub mod text;
 pub mod trace_cmd;
+pub mod tunnel;
 pub mod upcall;
 pub mod xlate;

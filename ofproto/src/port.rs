@@ -3,6 +3,7 @@
 use crate::bfd::Bfd;
 use crate::ids::{BundleId, OfPort, SwitchId};
 use dpif::PortNo;
+use dpif::tunnel::{PacketTypeMode, TunnelConfig};
 use flow::EthAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -16,6 +17,8 @@ pub enum Attachment {
     Datapath(PortNo),
     /// The other end of a patch cable; `peer` is the other interface's name.
     Patch { peer: String },
+    /// A tunnel, over a datapath port that it may share with others.
+    Tunnel { port: PortNo, config: Arc<TunnelConfig> },
     /// Configured, but nothing to send to (yet).
     None,
 }
@@ -31,6 +34,8 @@ pub struct LinkFacts {
     pub features: [u32; 4],
     pub curr_speed_kbps: u32,
     pub max_speed_kbps: u32,
+    /// Addresses of the device; IPv4 ones are mapped.
+    pub addresses: Vec<std::net::Ipv6Addr>,
 }
 
 /// Counters of what translation sent over a port that has no device (patch ports).
@@ -87,9 +92,22 @@ impl Port {
 
     pub fn dp_port(&self) -> Option<PortNo> {
         match self.attachment {
-            Attachment::Datapath(no) => Some(no),
+            Attachment::Datapath(no) | Attachment::Tunnel { port: no, .. } => Some(no),
             _ => None,
         }
+    }
+
+    /// Options of a tunnel.
+    pub fn tunnel(&self) -> Option<&Arc<TunnelConfig>> {
+        match &self.attachment {
+            Attachment::Tunnel { config, .. } => Some(config),
+            _ => None,
+        }
+    }
+
+    /// What packets the port takes.
+    pub fn packet_type_mode(&self) -> PacketTypeMode {
+        self.tunnel().map(|t| t.packet_type).unwrap_or_default()
     }
 
     /// Whether translation may output here.

@@ -4,6 +4,7 @@
 //! something has changed since the megaflow was translated, translates anew. A megaflow whose actions
 //! changed is changed in place; one whose mask would be different goes, and comes back with the next packet.
 
+use crate::effects::Effect;
 use crate::fabric::Fabric;
 use crate::megaflow::{Megaflow, MegaflowId};
 use crate::revalidators::Crew;
@@ -53,6 +54,7 @@ impl Fabric {
                 (last_ms, last_generation) = (now_ms, generation);
                 self.round_with(crew);
                 self.recirc.run(now_ms);
+                self.underlay.expire(now_ms);
             }
         }
     }
@@ -123,7 +125,7 @@ impl Fabric {
             self.recirc.retire(t.recircs, self.clock.now_ms());
             return Verdict::Delete;
         }
-        let mask = self.install_mask(t.mask.clone(), &flow.key);
+        let mask = self.install_mask(t.mask.clone(), &flow.key, &t.tlv);
         // A flow wider than translation's look is wrong; one that is narrower is right but may now be a
         // waste: both are made again, so that the datapath's masks stay few.
         if mask == *flow.mask {
@@ -155,7 +157,7 @@ impl Fabric {
                 let old = self.megaflows.with(&id, |m| {
                     m.generation = t.generation;
                     m.actions = Arc::new(actions);
-                    m.effects = t.effects;
+                    m.effects = t.effects.into_iter().filter(Effect::is_lasting).collect();
                     std::mem::replace(&mut m.recircs, t.recircs)
                 });
                 self.recirc.retire(old.unwrap_or_default(), self.clock.now_ms());

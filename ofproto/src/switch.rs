@@ -12,6 +12,7 @@ use crate::mirror::Mirrors;
 use crate::port::{Attachment, Bundle, Port, PortOwner};
 use crate::rule::Rule;
 use crate::table::{TABLES, TBL_INTERNAL, Table};
+use crate::tunnel::{Endpoints, TunnelPorts, Underlay};
 use dpif::PortNo;
 use flow::{EthAddr, Field, Match, TlvTable};
 use hashbrown::HashMap;
@@ -177,6 +178,12 @@ pub struct State {
     pub switches: BTreeMap<SwitchId, Switch>,
     /// Which switch port each datapath port is.
     pub owners: HashMap<PortNo, PortOwner>,
+    /// Which tunnel port a packet from a tunnel belongs to.
+    pub tunnels: TunnelPorts,
+    /// The network under the tunnels.
+    pub underlay: Arc<Underlay>,
+    /// Where outer packets end.
+    pub endpoints: Endpoints,
     /// Patch ports by name.
     pub patches: HashMap<String, PortOwner>,
     pub last_switch: u32,
@@ -195,6 +202,14 @@ impl State {
     pub fn find_session(&self, bfd: &Arc<Bfd>) -> Option<(SwitchId, OfPort)> {
         let is_it = |p: &&Port| p.bfd.as_ref().is_some_and(|b| Arc::ptr_eq(b, bfd));
         self.switches.values().find_map(|s| Some((s.id, s.ports.values().find(is_it)?.no)))
+    }
+
+    /// The switch port that a packet with this datapath key came in by.
+    pub fn owner_of(&self, key: &flow::Flow) -> Option<PortOwner> {
+        if key.tunnel.is_set() {
+            return self.tunnels.receive(key);
+        }
+        self.owners.get(&PortNo(key.in_port)).copied()
     }
 
     /// The other end of a patch port, if both ends name each other.

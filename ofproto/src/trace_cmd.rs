@@ -199,8 +199,13 @@ fn parse_flow<'a>(fabrics: Fabrics<'a>, place: Option<&str>, text: &str) -> Resu
 }
 
 fn datapath_target(fabric: &Arc<Fabric>, key: Flow) -> Result<Target<'_>, String> {
-    let owner = fabric.read().owners.get(&dpif::PortNo(key.in_port)).copied();
-    let owner = owner.ok_or_else(|| format!("no OpenFlow port for datapath port {}", key.in_port))?;
+    let owner = if key.tunnel.is_set() {
+        let owner = fabric.read().tunnels.receive(&key);
+        owner.ok_or("no OpenFlow tunnel port for this packet")?
+    } else {
+        let owner = fabric.read().owners.get(&dpif::PortNo(key.in_port)).copied();
+        owner.ok_or_else(|| format!("no OpenFlow port for datapath port {}", key.in_port))?
+    };
     let mut flow = key;
     flow.in_port = owner.port.0.into();
     Ok(Target { fabric, switch: owner.switch, flow, packet: None })
@@ -272,6 +277,7 @@ fn trace_one(
     print_result(out, switch, &flow, &t, &nodes, names.then_some(&state));
     drop(state);
     fabric.recirc.retire(t.recircs.clone(), fabric.clock.now_ms());
+    ask_neighbours(fabric, &t.effects);
     if t.error == DropReason::Ok
         && let Some(packet) = &target.packet
     {
@@ -332,11 +338,27 @@ fn run_side_effects(fabric: &Fabric, packet: &Packet, flow: &Flow, actions: &Act
     }
 }
 
+/// Questions where neighbours are, which a trace asks as a packet would.
+fn ask_neighbours(fabric: &Fabric, effects: &[Effect]) {
+    let questions: Vec<Effect> =
+        effects.iter().filter(|e| matches!(e, Effect::Solicit(_))).cloned().collect();
+    let count = Count { packets: 1, bytes: 0 };
+    fabric.credit(&questions, Passed { count, used_ms: fabric.clock.now_ms(), tcp_flags: 0 });
+}
+
 /// What the packet teaches: addresses and flows.
 fn learn(fabric: &Fabric, packet: &Packet, flow: &Flow, effects: &[Effect]) {
     let lessons: Vec<Effect> = effects
         .iter()
-        .filter(|e| matches!(e, Effect::Mac { .. } | Effect::Learn { .. } | Effect::FinTimeout { .. }))
+        .filter(|e| {
+            matches!(
+                e,
+                Effect::Mac { .. }
+                    | Effect::Learn { .. }
+                    | Effect::FinTimeout { .. }
+                    | Effect::Neighbour { .. }
+            )
+        })
         .cloned()
         .collect();
     let passed = Passed {
@@ -350,6 +372,7 @@ fn learn(fabric: &Fabric, packet: &Packet, flow: &Flow, effects: &[Effect]) {
 fn without_outputs(actions: &Actions) -> Actions {
     let keep = |a: &Action| match a {
         Action::Output(_) | Action::Recirc(_) | Action::LbOutput(_) => None,
+        Action::TunnelPush(_) | Action::TunnelPop(_) => None,
         Action::Clone(inner) => Some(Action::Clone(without_outputs(inner))),
         other => Some(other.clone()),
     };

@@ -1,6 +1,6 @@
 //! Answers to the datapath's questions.
 
-use crate::effects::Passed;
+use crate::effects::{Effect, Passed};
 use crate::fabric::Fabric;
 use crate::megaflow::Megaflow;
 use crate::rule::Count;
@@ -9,7 +9,7 @@ use dpif::{
     Action, Actions, ControllerUserdata, DpFlow, DpifError, FlowStats, NewFlow, SlowPath, Upcall,
     UpcallHandler, UpcallKind, UpcallReply, Userdata, Userspace,
 };
-use flow::Mask;
+use flow::{Mask, TlvTable};
 use packet::Packet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -78,14 +78,14 @@ impl Fabric {
             coverage::counter::upcall_flow_limit_hit.add(u64::from(t.may_install));
             return UpcallReply { actions: t.actions, flow: None };
         }
-        let mask = self.install_mask(t.mask, upcall.key);
+        let mask = self.install_mask(t.mask, upcall.key, &t.tlv);
         let actions = install_actions(&t.actions, t.slow);
         let now_ms = self.clock.now_ms();
         let megaflow = Megaflow {
             key: Arc::new(upcall.key.clone()),
             mask: Arc::new(mask.clone()),
             actions: Arc::new(actions.clone()),
-            effects: t.effects,
+            effects: t.effects.into_iter().filter(Effect::is_lasting).collect(),
             recircs: t.recircs,
             credited: FlowStats::default(),
             created_ms: now_ms,
@@ -98,8 +98,9 @@ impl Fabric {
     }
 
     /// The mask to install: what was looked at, or everything if megaflows are switched off.
-    pub(crate) fn install_mask(&self, mask: Mask, key: &flow::Flow) -> Mask {
-        xlate::for_datapath(if self.knobs.megaflows.load(Relaxed) { mask } else { xlate::exact_mask(key) })
+    pub(crate) fn install_mask(&self, mask: Mask, key: &flow::Flow, tlv: &TlvTable) -> Mask {
+        let is_wide = self.knobs.megaflows.load(Relaxed);
+        xlate::for_datapath(if is_wide { mask } else { xlate::exact_mask(key) }, key, tlv)
     }
 
     fn packet_in(&self, note: &ControllerUserdata, packet: &Packet, key: &flow::Flow) {

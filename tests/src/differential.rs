@@ -14,10 +14,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 /// Where Debian's package has its daemon.
 pub const STOCK: &str = "/usr/lib/openvswitch-switch/ovs-vswitchd";
 
+/// What daemons are started with unless a section says otherwise.
+const DAEMON_OPTIONS: [&str; 2] = ["--enable-dummy=override", "--disable-system"];
+
 /// Some commands that share a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
     pub name: String,
+    /// What the daemons are started with: a line `%daemon ...`, or [`DAEMON_OPTIONS`].
+    pub daemon: Vec<String>,
     pub commands: Vec<String>,
 }
 
@@ -31,7 +36,11 @@ pub fn parse_script(text: &str) -> Vec<Section> {
         }
         let header = line.strip_prefix('[').and_then(|l| l.strip_suffix(']'));
         if let Some(name) = header.filter(|n| !n.contains(' ')) {
-            sections.push(Section { name: name.to_owned(), commands: Vec::new() });
+            let daemon = DAEMON_OPTIONS.map(str::to_owned).to_vec();
+            sections.push(Section { name: name.to_owned(), daemon, commands: Vec::new() });
+        } else if let Some(options) = line.strip_prefix("%daemon ") {
+            let section = sections.last_mut().expect("a section first");
+            section.daemon = options.split_whitespace().map(str::to_owned).collect();
         } else {
             sections.last_mut().expect("a section first").commands.push(line.to_owned());
         }
@@ -186,7 +195,8 @@ pub fn run_command(sandbox: &Sandbox, command: &str, masks: &Masks) -> String {
 
 /// Runs a section in a sandbox of its own with this daemon; one text per command.
 pub fn run_section(daemon: &Path, section: &Section, masks: &Masks) -> Vec<String> {
-    let sandbox = Sandbox::with_daemon(daemon, &["--enable-dummy=override", "--disable-system"]);
+    let options: Vec<&str> = section.daemon.iter().map(String::as_str).collect();
+    let sandbox = Sandbox::with_daemon(daemon, &options);
     let texts = section.commands.iter().map(|c| run_command(&sandbox, c, masks)).collect();
     sandbox.end_background();
     texts

@@ -196,8 +196,6 @@ fn add_switch(r: &mut Registry<Bridges>) {
     r.add_sync("ofproto/trace-packet-out", PACKET_OUT, 2, UNLIMITED, |b, args| {
         on_fabrics(b, |all| trace_cmd::run_packet_out(all, args))
     });
-    // Tunnels have no rows yet: there are none to list.
-    r.add_hidden("ofproto/list-tunnels", 0, 0, |_, _, reply: Reply| reply.ok(""));
     r.add_sync("bridge/dump-flows", "[--offload-stats] bridge", 1, 2, |b, args| {
         on_fabrics(b, |all| dpif_commands::dump_rules(all, args))
     });

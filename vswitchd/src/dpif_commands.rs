@@ -46,6 +46,11 @@ fn show_ports(out: &mut String, sw: &Switch, state: &State) {
         if let ofproto::port::Attachment::Patch { peer } = &p.attachment {
             let _ = write!(out, ": peer={peer}");
         }
+        if let Some(tunnel) = p.tunnel() {
+            let options = tunnel.options();
+            let list: Vec<String> = options.iter().map(|(k, v)| format!("{k}={v}")).collect();
+            let _ = write!(out, ": {}", list.join(", "));
+        }
         let _ = writeln!(out, ")");
     }
     let _ = state;
@@ -66,7 +71,7 @@ pub fn dump_flows(fabrics: Fabrics<'_>, args: &[&str]) -> Result<String, String>
     let style = Style { verbose, names: by_name.then_some(&name), ..Style::default() };
     let mut out = String::new();
     for flow in fabric.dpif.flow_dump() {
-        let owner = fabric.read().owners.get(&dpif::PortNo(flow.key.in_port)).copied();
+        let owner = fabric.read().owner_of(&flow.key);
         if owner.is_some_and(|o| o.switch == id) {
             out.push_str(&bridge_line(&flow, now_ms, &style));
             out.push('\n');

@@ -16,3 +16,4 @@ pub mod main_loop;
 mod memory;
 pub mod process;
 pub mod status;
+pub mod tunnel_commands;

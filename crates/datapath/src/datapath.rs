@@ -335,6 +335,7 @@ impl Port {
         Ok(Box::new(LocalPort {
             tx: self.netdev.open_tx(tx)?,
             offloads: self.netdev.tx_offloads(),
+            tunnel: self.netdev.as_tunnel().is_some().then(|| Arc::clone(&self.netdev)),
             pending: Default::default(),
             counters: Arc::clone(self.counters.entry(tx).or_default()),
             upcalls: Arc::clone(&self.upcalls),

@@ -2,6 +2,7 @@
 
 use crate::drops::DropCause;
 use crate::item::{Item, Items};
+use crate::tunnel;
 use crate::upcall::PendingKind;
 use crate::worker::{View, Worker};
 use dpif::{Action, HashAlg, SetKey, Userdata};
@@ -17,6 +18,11 @@ impl Worker {
     pub fn execute(&mut self, view: View<'_>, actions: &[Action], items: &mut Items, depth: usize) {
         for (i, action) in actions.iter().enumerate() {
             if items.is_empty() {
+                return;
+            }
+            if tunnel::wants_single_packets(action)
+                && self.execute_single(view, actions.get(i..).unwrap_or(&[]), items, depth)
+            {
                 return;
             }
             self.act(view, action, items, i + 1 == actions.len(), depth);
@@ -55,8 +61,8 @@ impl Worker {
             }
             Action::Drop(reason) => self.drop_items(items, (*reason).into()),
             Action::Ct(ct) => self.track(ct, items),
-            Action::TunnelPush(_) => self.drop_items(items, DropCause::TunnelPushError),
-            Action::TunnelPop(_) => self.drop_items(items, DropCause::TunnelPopError),
+            Action::TunnelPush(push) => self.tunnel_push(push, items),
+            Action::TunnelPop(port) => self.tunnel_pop(view, *port, items, last, depth),
             Action::LbOutput(_) => self.drop_items(items, DropCause::InvalidBond),
             // A meter that does not exist lets everything pass; none exists yet.
             Action::Meter(_) => {}

@@ -36,6 +36,7 @@ mod shared;
 mod show;
 mod thread;
 mod threads;
+mod tunnel;
 mod upcall;
 mod usage;
 mod worker;

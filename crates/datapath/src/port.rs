@@ -2,7 +2,7 @@
 
 use crate::drops::PortCounters;
 use crate::upcall::PortQueue;
-use netdev::TxQueue;
+use netdev::{Netdev, TxQueue};
 use packet::Batch;
 use std::sync::Arc;
 
@@ -12,6 +12,8 @@ pub(crate) struct LocalPort {
     pub offloads: netdev::TxOffloads,
     /// What is to be sent when the batch is done.
     pub pending: Batch,
+    /// The device, if it is a tunnel.
+    pub tunnel: Option<Arc<dyn Netdev>>,
     pub counters: Arc<PortCounters>,
     pub upcalls: Arc<PortQueue>,
 }

@@ -231,11 +231,11 @@ impl Features {
 }
 
 impl Default for Features {
-    /// What the userspace datapath of this version does: tunnels are not built yet.
+    /// What the userspace datapath of this version does.
     fn default() -> Self {
         Features {
             masked_set_action: true,
-            tunnel_push_pop: false,
+            tunnel_push_pop: true,
             ufid: true,
             truncate: true,
             clone: true,

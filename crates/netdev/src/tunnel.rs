@@ -47,7 +47,7 @@ impl Tunnels {
             config: Mutex::new(Arc::new(TunnelConfig::new(kind))),
             status: Mutex::default(),
             seq: AtomicU64::new(1),
-            sequence: AtomicU32::new(1),
+            sequence: AtomicU32::new(0),
             tunnels: Arc::clone(self),
         });
         if kind == TunnelKind::Vxlan {

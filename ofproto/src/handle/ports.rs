@@ -103,7 +103,7 @@ fn stats_of(cx: &Cx<'_>, port: &Port, now_ms: u64) -> PortStats {
             rx_crc_errors: s.rx_crc_errors,
             collisions: s.collisions,
         }),
-        Attachment::Patch { .. } => {
+        Attachment::Patch { .. } | Attachment::Tunnel { .. } => {
             let v = &port.virtual_stats;
             Some(PortCounters {
                 rx_packets: v.rx_packets.load(Relaxed),

@@ -13,7 +13,7 @@ use crate::rule::Rule;
 use crate::switch::{State, Switch};
 use crate::table::TableMiss;
 use dpif::{Action, Actions, DropReason, SlowPath};
-use flow::{Flow, Mask, Value};
+use flow::{Flow, Mask, Tunnel, Value};
 use openflow::action::Action as OfAction;
 use openflow::msg::switch_config::FragHandling;
 use std::sync::Arc;
@@ -67,6 +67,8 @@ pub(super) struct Ctx<'a> {
     /// The next rule is the first one of the translation.
     is_first_rule: bool,
     pub conntracked: bool,
+    /// The packet has no Ethernet header yet; it gets one before anybody sees it.
+    pub pending_encap: bool,
     pub mirrors: u32,
     /// Bytes that the next output may send (`output(max_len=...)`).
     pub trunc: Option<u32>,
@@ -78,7 +80,7 @@ pub(super) struct Ctx<'a> {
 
 impl<'a> Ctx<'a> {
     pub fn new(fabric: &'a Fabric, state: &'a State, switch: &'a Switch, input: &SwitchInput<'a>) -> Self {
-        Ctx {
+        let mut new = Ctx {
             fabric,
             state,
             switch,
@@ -109,11 +111,15 @@ impl<'a> Ctx<'a> {
             was_mpls: false,
             is_first_rule: false,
             conntracked: false,
+            pending_encap: false,
             mirrors: 0,
             trunc: None,
             sessions: Vec::new(),
             original: input.flow.clone(),
-        }
+        };
+        // The datapath does not send a packet on with the tunnel that it came out of.
+        new.base.tunnel = Tunnel::default();
+        new
     }
 
     /// Whether translation must not go on in this switch.
@@ -155,6 +161,9 @@ impl<'a> Ctx<'a> {
         let name = self.switch.name.clone();
         self.report(NodeKind::Bridge, || format!("bridge(\"{name}\")"));
         self.below(|cx| {
+            if cx.is_outermost() && !cx.accept() {
+                return;
+            }
             if cx.is_outermost() && cx.refuse_mirror_output() {
                 return;
             }
@@ -198,6 +207,7 @@ impl<'a> Ctx<'a> {
         self.report(NodeKind::Thaw, || "thaw".to_owned());
         f.metadata.restore(&mut self.flow);
         self.base = self.flow.clone();
+        self.base.tunnel = Tunnel::default();
         self.stack = f.stack.iter().map(|b| Value::from_bytes(b)).collect();
         self.stack_bytes = f.stack.iter().map(Vec::len).sum();
         self.action_set = f.action_set.clone();
@@ -388,10 +398,18 @@ impl<'a> Ctx<'a> {
         wildcards::finish(&mut self.wc, &self.original);
         if self.error != DropReason::Ok {
             self.actions.clear();
-            self.effects.retain(|e| matches!(e, Effect::Rule(_) | Effect::Table { .. }));
+            self.effects.retain(|e| matches!(e, Effect::Rule(_) | Effect::Table { .. } | Effect::PortRx(_)));
+        }
+        // What is last needs no copy of the packet.
+        if let Some(Action::Clone(last)) = self.actions.pop_if(|a| matches!(a, Action::Clone(_))) {
+            self.actions.extend(last);
         }
         if self.actions.is_empty() {
             self.actions.push(Action::Drop(self.error));
+        }
+        // Such a packet is not one that could not be translated.
+        if self.error == DropReason::Congestion {
+            self.error = DropReason::Ok;
         }
         Translation {
             actions: self.actions,
@@ -404,6 +422,7 @@ impl<'a> Ctx<'a> {
             may_install: !self.volatile,
             missed_lessons: self.lessons.missed(),
             generation,
+            tlv: self.switch.tlv.clone(),
             flow: self.flow,
             trace: self.trace,
         }

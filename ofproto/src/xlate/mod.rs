@@ -9,6 +9,7 @@
 //! - [`output`]: ports, patch cables, flooding, the controller
 //! - [`normal`]: the learning switch; [`vlan`]: what bundles do to VLAN tags
 //! - [`mirror`]: copies for mirrors
+//! - [`tunnel`]: into and out of tunnels
 //! - [`select`]: `bundle` and `multipath`
 //! - [`special`]: packets of the switch's own protocols
 //! - [`lessons`]: flows that a packet should have seen learned
@@ -25,6 +26,7 @@ mod special;
 #[cfg(test)]
 mod tests;
 pub mod trace;
+mod tunnel;
 mod vlan;
 mod wildcards;
 
@@ -36,12 +38,12 @@ use crate::recirc::RecircNode;
 use crate::switch::State;
 use ctx::Ctx;
 use dpif::{Action, Actions, DropReason, SlowPath};
-use flow::{Flow, Mask};
+use flow::{Flow, Mask, TlvTable};
 use openflow::action::Action as OfAction;
 use packet::Packet;
 use std::sync::Arc;
 use trace::Trace;
-pub use wildcards::{exact_mask, for_datapath};
+pub use wildcards::exact_mask;
 
 /// A packet to translate, as the datapath describes it.
 #[derive(Clone, Copy)]
@@ -87,6 +89,8 @@ pub struct Translation {
     pub missed_lessons: bool,
     /// The fabric's generation when translation began.
     pub generation: u64,
+    /// How the switch reads tunnel options: what [`for_datapath`] needs.
+    pub tlv: Arc<TlvTable>,
     /// The switch key at the end, before the last action set.
     pub flow: Flow,
     pub trace: Option<Trace>,
@@ -106,8 +110,7 @@ pub fn translate(fabric: &Fabric, state: &State, input: Input<'_>) -> Translatio
         frozen = Some(node);
         switch
     } else {
-        let owner = state.owners.get(&dpif::PortNo(input.key.in_port));
-        let Some(owner) = owner else {
+        let Some(owner) = state.owner_of(input.key) else {
             return dropped(input.key, DropReason::BridgeNotFound, generation);
         };
         flow.in_port = u32::from(owner.port.0);
@@ -139,6 +142,18 @@ pub fn translate_switch(fabric: &Fabric, state: &State, input: SwitchInput<'_>) 
     t
 }
 
+/// The mask that the datapath gets for packets like the one with `key`: without a word on tags it means "no
+/// tag", and tunnel options are as they come.
+pub fn for_datapath(mask: Mask, key: &Flow, tlv: &TlvTable) -> Mask {
+    let mut mask = wildcards::for_datapath(mask);
+    // The type of a packet without an Ethernet header is in both places.
+    if key.packet_type != flow::PT_ETH {
+        mask.dl_type = u16::MAX;
+    }
+    tunnel::mask_for_datapath(&mut mask, key, tlv);
+    mask
+}
+
 /// A translation that could not even begin.
 fn dropped(key: &Flow, error: DropReason, generation: u64) -> Translation {
     Translation {
@@ -152,6 +167,7 @@ fn dropped(key: &Flow, error: DropReason, generation: u64) -> Translation {
         may_install: false,
         missed_lessons: false,
         generation,
+        tlv: Arc::default(),
         flow: key.clone(),
         trace: None,
     }

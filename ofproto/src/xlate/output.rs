@@ -5,12 +5,13 @@ use super::trace::NodeKind;
 use crate::effects::Effect;
 use crate::ids::{OfPort, in_port};
 use crate::port::{Attachment, Port, PortConfig};
+use crate::switch::Switch;
 use dpif::{Action, ControllerUserdata, Userdata, Userspace};
 use dpif::{CommitOptions, commit};
 use flow::U128;
 use openflow::action::{Controller, reason};
 
-impl Ctx<'_> {
+impl<'a> Ctx<'a> {
     /// The `output` action.
     pub fn output(&mut self, port: OfPort, max_len: u16) {
         match port {
@@ -57,14 +58,25 @@ impl Ctx<'_> {
             self.detail("OFPPC_NO_FWD set, skipping output");
             return;
         }
+        if !self.takes_packet(port) {
+            return;
+        }
         match &port.attachment {
             Attachment::Patch { .. } => self.cross_patch(port),
             Attachment::Datapath(dp_port) => {
                 self.commit();
-                if let Some(max) = self.trunc {
-                    self.actions.push(Action::Trunc(max));
+                if let Some(tunnel) = self.terminate(port) {
+                    self.actions.push(Action::TunnelPop(tunnel));
+                } else {
+                    if let Some(max) = self.trunc {
+                        self.actions.push(Action::Trunc(max));
+                    }
+                    self.actions.push(Action::Output(*dp_port));
                 }
-                self.actions.push(Action::Output(*dp_port));
+                self.mirror_egress(port.bundle);
+            }
+            Attachment::Tunnel { port: dp_port, config } => {
+                self.send_to_tunnel(port, *dp_port, config);
                 self.mirror_egress(port.bundle);
             }
             Attachment::None => self.detail("output port has no device"),
@@ -76,11 +88,16 @@ impl Ctx<'_> {
         let Some((switch, peer)) = self.state.patch_peer(port) else {
             return;
         };
+        let patch = Effect::Patch { from: port.virtual_stats.clone(), to: peer.virtual_stats.clone() };
+        self.effects.push(patch);
+        self.cross_to(switch, peer.no);
+    }
+
+    /// Goes on in another switch as if the packet had come in there by `port`; then all is as it was.
+    pub fn cross_to(&mut self, switch: &'a Switch, port: OfPort) {
         if !self.may_descend() {
             return;
         }
-        let patch = Effect::Patch { from: port.virtual_stats.clone(), to: peer.virtual_stats.clone() };
-        self.effects.push(patch);
         let here = self.switch;
         let flow = self.flow.clone();
         let stack = std::mem::take(&mut self.stack);
@@ -95,8 +112,10 @@ impl Ctx<'_> {
         let marks = (self.exit, self.was_mpls, self.conntracked, self.in_action_set, self.in_group);
 
         self.switch = switch;
-        self.enter_peer(peer.no);
+        let tunnel = std::mem::take(&mut self.wc.0.tunnel);
+        self.enter_peer(port);
         self.deeper(|cx| cx.run(None, None));
+        self.wc.0.tunnel = tunnel;
 
         if self.switch.id != here.id {
             self.mirrors = mirrors;
@@ -125,7 +144,8 @@ impl Ctx<'_> {
 
     /// Makes the datapath's packet equal to ours.
     pub fn commit(&mut self) {
-        let options = CommitOptions::default();
+        let options =
+            CommitOptions { encap: std::mem::take(&mut self.pending_encap), ..CommitOptions::default() };
         let slow = commit(&self.flow, &mut self.base, &mut self.wc, &mut self.actions, &options);
         self.slow |= slow;
     }

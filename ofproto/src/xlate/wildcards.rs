@@ -15,12 +15,7 @@ pub fn initial(flow: &Flow) -> Mask {
         wc.nw_frag = flow::NW_FRAG_ANY | flow::NW_FRAG_LATER;
     }
     if flow.tunnel.is_set() {
-        wc.tunnel.src = u32::MAX;
-        wc.tunnel.dst = u32::MAX;
-        wc.tunnel.ipv6_src = flow::U128::MAX;
-        wc.tunnel.ipv6_dst = flow::U128::MAX;
-        wc.tunnel.id = u64::MAX;
-        wc.tunnel.flags = u16::MAX;
+        super::tunnel::initial_mask(flow, &mut wc);
     }
     wc
 }
@@ -58,6 +53,9 @@ pub fn finish(wc: &mut Mask, flow: &Flow) {
     }
     if !flow.is_ip() {
         wc.nw_frag = 0;
+    }
+    if !flow.tunnel.is_set() {
+        wc.0.tunnel = flow::Tunnel::default();
     }
 }
 

@@ -13,6 +13,7 @@ use super::reconcile::Reconciler;
 use crate::config::{self, Desired, Surroundings};
 use crate::status;
 use clock::Clock;
+use netdev::DummyLevel;
 use netdev::link::{LinkEvent, LinkEventKind};
 use ovsdb_shim::{Event, LockState, SessionHandle, Snapshot, StatusBatch};
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ use tracing::error;
 pub enum Wake {
     Session(Event),
     Links,
+    /// Routes or addresses of the host changed.
+    Routes,
     System(BTreeMap<String, String>),
     OpenFlow(DomainWake),
 }
@@ -61,6 +64,7 @@ pub struct Bridges {
     reconciler: Reconciler,
     layers: Layers,
     links: AsyncFd<OwnedFd>,
+    routes: Option<AsyncFd<OwnedFd>>,
     start: Start,
     stats_due_ms: u64,
     system: Option<JoinHandle<BTreeMap<String, String>>>,
@@ -80,6 +84,8 @@ impl Bridges {
         #[allow(deprecated)]
         // its successor is unsafe, for types that may change their descriptor; OwnedFd cannot
         let links = AsyncFd::new(fd)?;
+        #[allow(deprecated)] // as above
+        let routes = layers.route_fd().map(AsyncFd::new).transpose()?;
         Ok(Bridges {
             around,
             clock,
@@ -93,6 +99,7 @@ impl Bridges {
             reconciler: Reconciler::default(),
             layers,
             links,
+            routes,
             start: Start::Waiting,
             stats_due_ms: 0,
             system: None,
@@ -101,6 +108,10 @@ impl Bridges {
 
     pub fn layers(&self) -> &Layers {
         &self.layers
+    }
+
+    pub fn layers_mut(&mut self) -> &mut Layers {
+        &mut self.layers
     }
 
     pub fn now_ms(&self) -> u64 {
@@ -148,6 +159,7 @@ impl Bridges {
                 }
                 Wake::Links
             }
+            () = readable(self.routes.as_ref()) => Wake::Routes,
             wake = self.layers.next() => Wake::OpenFlow(wake),
             stats = finished(&mut self.system) => Wake::System(stats),
         }
@@ -158,6 +170,10 @@ impl Bridges {
         match wake {
             Wake::Session(event) => self.session_event(event),
             Wake::Links => self.links_changed(),
+            Wake::Routes => {
+                self.layers.refresh_underlay();
+                self.refresh();
+            }
             Wake::OpenFlow(wake) => {
                 let changed = self.layers.handle(wake);
                 if changed.devices {
@@ -313,6 +329,9 @@ impl Bridges {
 
     /// Takes in what devices say of themselves; to be called when a command may have changed one.
     pub fn refresh(&mut self) {
+        if self.layers.env().dummy_level() != DummyLevel::Off {
+            self.layers.refresh_underlay();
+        }
         let bridges = self.layers.refresh_links();
         if bridges.is_empty() {
             return;
@@ -336,7 +355,12 @@ impl Bridges {
             self.write_stats();
         }
         self.report_health();
-        self.layers.run().map_or(self.stats_due_ms, |due_ms| due_ms.min(self.stats_due_ms))
+        self.layers.underlay().expire(now_ms);
+        if self.layers.underlay_due_ms().is_some_and(|due_ms| now_ms >= due_ms) {
+            self.layers.refresh_underlay();
+        }
+        let due = [self.layers.run(), self.layers.underlay_due_ms()];
+        due.into_iter().flatten().fold(self.stats_due_ms, u64::min)
     }
 
     fn write_stats(&mut self) {
@@ -407,6 +431,18 @@ impl Bridges {
     /// The daemon ends. With `cleanup`, nothing of what it made is left.
     pub fn shut_down(&mut self) {
         self.reconciler.clear(&mut self.layers);
+    }
+}
+
+/// Waits until a descriptor, which may not be there, is readable.
+async fn readable(fd: Option<&AsyncFd<OwnedFd>>) {
+    match fd {
+        None => pending().await,
+        Some(fd) => {
+            if let Ok(mut ready) = fd.readable().await {
+                ready.clear_ready();
+            }
+        }
     }
 }
 

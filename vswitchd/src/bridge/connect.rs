@@ -1,7 +1,7 @@
 //! Making [`Bridges`] out of the command line.
 
 use super::bridges::Bridges;
-use super::layers::Layers;
+use super::layers::{Layers, UnderlayKeeper};
 use crate::config::Surroundings;
 use crate::process::options::DummyLevel as Dummies;
 use crate::process::{Fatal, Options, reason};
@@ -30,7 +30,8 @@ pub fn connect(options: &Options, clock: &Clock) -> Result<Bridges, Fatal> {
         self_confinement: options.self_confinement,
         flows_restored: false,
     };
-    let layers = Layers::new(env, clock.clone(), Arc::new(tls.clone()));
+    let keeper = UnderlayKeeper::new(!options.disable_system_route);
+    let layers = Layers::new(env, clock.clone(), Arc::new(tls.clone()), keeper);
     Bridges::new(around, layers, handle, events, tls, clock.clone()).map_err(|e| fatal(reason(&e)))
 }
 

@@ -1,6 +1,7 @@
 //! `dpctl/show`, `dpctl/dump-dps`.
 
 use super::{Datapaths, INVALID, Output, choose, names};
+use dpif::tunnel::TunnelKind;
 use dpif::{Dpif, PortStats};
 use std::fmt::Write;
 
@@ -51,7 +52,18 @@ fn one(out: &mut Output, dp: &dyn Dpif, with_stats: bool) {
     out.line(&format!("  lookups: hit:{} missed:{} lost:{}", s.hit, s.missed, s.lost));
     out.line(&format!("  flows: {}", s.flows));
     for p in dp.ports() {
-        let kind = if p.kind == "system" { String::new() } else { format!(" ({})", p.kind) };
+        let kind = match TunnelKind::from_name(&p.kind) {
+            _ if p.kind == "system" => String::new(),
+            // One that all tunnels of a protocol share takes every packet.
+            Some(tunnel) => {
+                let number =
+                    p.name.rsplit('_').next().and_then(|n| n.parse().ok()).filter(|_| tunnel.is_udp());
+                let number = number.filter(|n: &u16| *n != tunnel.default_port());
+                let number = number.map_or(String::new(), |n| format!("dst_port={n}, "));
+                format!(" ({}: {number}packet_type=ptap)", p.kind)
+            }
+            None => format!(" ({})", p.kind),
+        };
         out.line(&format!("  port {}: {}{kind}", p.no, p.name));
         if with_stats && let Ok(stats) = dp.port_stats(p.no) {
             port_stats(out, &stats);

@@ -2,6 +2,7 @@
 
 use super::openflow::OpenFlow;
 use super::polling;
+use super::tunnels::SharedPorts;
 use crate::config::GlobalConfig;
 use crate::status::bridge::Capabilities;
 use clock::Clock;
@@ -11,6 +12,7 @@ use netdev::{DummyLevel, Env, Netdev};
 use ofproto::fabric::Fabric;
 use ofproto::monitor::Monitor;
 use ofproto::revalidators::Revalidators;
+use ofproto::tunnel::Underlay;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use stream::Tls;
@@ -28,6 +30,8 @@ pub struct Domain {
     pub datapath: Arc<Datapath>,
     pub fabric: Arc<Fabric>,
     pub openflow: OpenFlow,
+    /// Datapath ports that tunnels share.
+    pub(super) shared_ports: SharedPorts,
     /// Threads as configured.
     pub handlers: u32,
     pub revalidators: u32,
@@ -47,11 +51,18 @@ pub struct Domain {
 impl Domain {
     /// Makes the datapath `<kind>@ovs-<kind>` and starts its threads.
     /// Must be called in a tokio runtime.
-    pub fn start(kind: &str, env: &Env, clock: &Clock, tls: &Arc<Tls>, global: &GlobalConfig) -> Self {
+    pub fn start(
+        kind: &str,
+        env: &Env,
+        clock: &Clock,
+        tls: &Arc<Tls>,
+        global: &GlobalConfig,
+        underlay: &Arc<Underlay>,
+    ) -> Self {
         let datapath = Datapath::new(&format!("{kind}@ovs-{kind}"), clock.clone());
         datapath.set_number_by_name(env.dummy_level() != DummyLevel::Off);
         let dpif: Arc<dyn Dpif> = datapath.clone();
-        let fabric = Fabric::new(dpif, clock.clone());
+        let fabric = Fabric::over(dpif, clock.clone(), underlay.clone());
         let handler: Arc<dyn UpcallHandler> = fabric.clone();
         datapath.set_upcall_handler(handler);
         datapath.set_flow_limit(global.flow_limit.min(FLOW_LIMIT_AT_FIRST) as usize);
@@ -65,6 +76,7 @@ impl Domain {
             datapath,
             fabric,
             openflow,
+            shared_ports: SharedPorts::new(),
             handlers: 0,
             revalidators: 0,
             vlan_headers: 0,
@@ -128,7 +140,7 @@ impl Domain {
             conntrack: true,
             nd_ext: true,
             masked_set_action: true,
-            tnl_push_pop: false,
+            tnl_push_pop: true,
             ufid: true,
             trunc: true,
             clone: true,
@@ -163,7 +175,8 @@ impl Domain {
 /// The device through which the host could use the datapath itself. Nothing depends on it.
 fn open_local(kind: &str, env: &Env, datapath: &Datapath) -> Option<Arc<dyn Netdev>> {
     let name = format!("ovs-{kind}");
-    let opened = env.open("internal", &name).map_err(|e| e.to_string()).and_then(|device| {
+    let device_kind = if kind == "dummy" { "dummy-internal" } else { "internal" };
+    let opened = env.open(device_kind, &name).map_err(|e| e.to_string()).and_then(|device| {
         datapath.port_add(device.clone(), Some(PortNo::LOCAL)).map_err(|e| e.to_string())?;
         Ok(device)
     });

@@ -10,10 +10,12 @@ mod openflow;
 mod polling;
 mod ports;
 mod switches;
+mod tunnels;
 
 pub use domain::Domain;
 pub use openflow::DomainWake;
 pub use ports::{LayerPort, LinkReport};
+pub use tunnels::UnderlayKeeper;
 
 use super::backend::Backend;
 use crate::config::{BridgeConfig, GlobalConfig, InterfaceConfig, PortConfig, RemotesConfig, SwitchSettings};
@@ -35,6 +37,7 @@ pub struct Layers {
     /// By datapath type.
     domains: BTreeMap<String, Domain>,
     bridges: BTreeMap<String, LayerBridge>,
+    keeper: UnderlayKeeper,
     /// Bridges whose ports changed, so that the MTU of internal ports may have to.
     unlevel: BTreeSet<String>,
 }
@@ -48,7 +51,7 @@ struct LayerBridge {
 
 impl Layers {
     /// `tls` is for OpenFlow connections.
-    pub fn new(env: Env, clock: Clock, tls: Arc<Tls>) -> Self {
+    pub fn new(env: Env, clock: Clock, tls: Arc<Tls>, keeper: UnderlayKeeper) -> Self {
         let global = GlobalConfig::default();
         Layers {
             env,
@@ -57,6 +60,7 @@ impl Layers {
             global,
             domains: BTreeMap::new(),
             bridges: BTreeMap::new(),
+            keeper,
             unlevel: BTreeSet::new(),
         }
     }
@@ -184,6 +188,7 @@ impl Backend for Layers {
         for bridge in std::mem::take(&mut self.unlevel) {
             self.level_mtu(&bridge);
         }
+        self.refresh_underlay();
     }
 
     fn mac(&self, bridge: &str, interface: &str) -> Option<EthAddr> {

@@ -52,7 +52,7 @@ impl PortControl for Devices {
 
     fn refine_stats(&self, switch: SwitchId, port: OfPort, stats: &mut PortStats) {
         let device = self.of_port.lock().get(&(switch, port)).cloned();
-        let device = device.filter(|d| d.as_patch().is_none());
+        let device = device.filter(|d| d.as_patch().is_none() && d.as_tunnel().is_none());
         if let Some(of_device) = device.and_then(|d| d.stats().ok()) {
             stats.counters = counters(&of_device);
             let custom = |(name, value): (String, u64)| CustomCounter { name: name.into_bytes(), value };

@@ -57,16 +57,21 @@ impl Layers {
         if self.find_port(name).is_some_and(is_taken) {
             return Err(refused("File exists"));
         }
-        let device = self.env.open(&config.kind, name).map_err(|e| e.to_string())?;
+        let device = self.env.open(self.device_kind(bridge, config), name).map_err(|e| e.to_string())?;
         device.configure(&config.options).map_err(|e| e.to_string())?;
-        let (_, domain) = self.home(bridge).ok_or_else(|| refused("No such device"))?;
+        let kind = self.bridges.get(bridge).map(|b| b.datapath_type.clone()).unwrap_or_default();
+        let domain = self.domains.get_mut(&kind).ok_or_else(|| refused("No such device"))?;
         if config.kind == "system" && !self.env.is_dummy("system") && is_loopback(name) {
             tracing::debug!(target: "dpif_netdev", "{name}: cannot add a loopback device");
             return Err(refused("Invalid argument"));
         }
-        let attachment = match device.as_patch() {
-            Some(patch) => Attachment::Patch { peer: patch.peer().unwrap_or_default() },
-            None => {
+        let attachment = match (device.as_patch(), device.as_tunnel()) {
+            (Some(patch), _) => Attachment::Patch { peer: patch.peer().unwrap_or_default() },
+            (_, Some(tunnel)) => {
+                let port = domain.share_port(&self.env, tunnel).map_err(|e| refused(&e))?;
+                Attachment::Tunnel { port, config: tunnel.config() }
+            }
+            _ => {
                 let added = domain.datapath.port_add(device.clone(), None);
                 Attachment::Datapath(added.map_err(|e| refused(&e.to_string()))?)
             }
@@ -75,7 +80,7 @@ impl Layers {
             device,
             kind: config.kind.clone(),
             datapath_port: match &attachment {
-                Attachment::Datapath(no) => Some(*no),
+                Attachment::Datapath(no) | Attachment::Tunnel { port: no, .. } => Some(*no),
                 _ => None,
             },
             ofport: OfPort::NONE,
@@ -101,7 +106,17 @@ impl Layers {
         if let Some(b) = self.bridges.get_mut(bridge) {
             b.ports.insert(name.clone(), port);
         }
+        self.listen();
         added
+    }
+
+    /// The type of device for an interface: in the `dummy` datapath, internal ports are dummies.
+    fn device_kind<'c>(&self, bridge: &str, config: &'c InterfaceConfig) -> &'c str {
+        let datapath_type = self.bridges.get(bridge).map(|b| b.datapath_type.as_str());
+        match config.kind.as_str() {
+            "internal" if datapath_type == Some("dummy") => "dummy-internal",
+            kind => kind,
+        }
     }
 
     fn add_to_switch(
@@ -119,7 +134,7 @@ impl Layers {
             attachment,
             wanted: config.ofport_wanted().map(OfPort),
             is_local: config.name == bridge,
-            link: link_facts(&port.device.link()),
+            link: self.link_facts(port),
         };
         let added = domain.fabric.write().add_port(b.switch, new, self.clock.now_ms());
         domain.fabric.changed();
@@ -154,10 +169,23 @@ impl Layers {
     }
 
     /// Takes a port out of the datapath.
-    fn withdraw(&self, bridge: &str, port: &LayerPort) {
-        if let (Some((_, domain)), Some(no)) = (self.home(bridge), port.datapath_port) {
-            let _ = domain.datapath.port_del(no);
+    fn withdraw(&mut self, bridge: &str, port: &LayerPort) {
+        let kind = self.bridges.get(bridge).map(|b| b.datapath_type.clone()).unwrap_or_default();
+        if let (Some(domain), Some(no)) = (self.domains.get_mut(&kind), port.datapath_port) {
+            if port.device.as_tunnel().is_some() {
+                domain.unshare_port(no);
+                self.listen();
+            } else {
+                let _ = domain.datapath.port_del(no);
+            }
         }
+    }
+
+    /// What a switch is told of a port's device.
+    fn link_facts(&self, port: &LayerPort) -> LinkFacts {
+        let is_tunnel = port.device.as_tunnel().is_some();
+        let addresses = if is_tunnel { Vec::new() } else { self.underlay().addresses(port.device.name()) };
+        LinkFacts { addresses, ..link_facts(&port.device.link()) }
     }
 
     pub(super) fn reconfigure_port(&mut self, bridge: &str, config: &InterfaceConfig) -> Result<(), String> {
@@ -168,11 +196,15 @@ impl Layers {
         port.apply(config);
         let (ofport, needs_reopen) = (port.ofport, port.device.needs_reopen());
         let peer = port.device.as_patch().and_then(|patch| patch.peer());
+        let is_tunnel = port.device.as_tunnel().is_some();
         let (datapath_port, device) = (port.datapath_port, port.device.clone());
         if let (Some((b, domain)), Some(peer)) = (self.home(bridge), peer)
             && domain.fabric.write().set_patch_peer(b.switch, ofport, &peer) == Ok(true)
         {
             domain.fabric.changed();
+        }
+        if is_tunnel {
+            self.move_tunnel(bridge, name)?;
         }
         if let (true, Some(no), Some((_, domain))) = (needs_reopen, datapath_port, self.home(bridge)) {
             reopen(domain, no, device)?;
@@ -189,7 +221,8 @@ impl Layers {
     pub(super) fn refresh_link(&mut self, bridge: &str, name: &str) {
         let Some(port) = self.bridges.get_mut(bridge).and_then(|b| b.ports.get_mut(name)) else { return };
         port.seen = port.device.change_seq();
-        let (facts, ofport) = (link_facts(&port.device.link()), port.ofport);
+        let ofport = port.ofport;
+        let Some(facts) = self.port(bridge, name).map(|port| self.link_facts(port)) else { return };
         let old = self.describe_port(bridge, ofport);
         self.change_switch(bridge, |switch| {
             let Some(port) = switch.ports.get_mut(&ofport).filter(|p| p.link != facts) else { return false };
@@ -245,7 +278,7 @@ impl Layers {
     pub fn statistics(&self, bridge: &str, interface: &str) -> Option<BTreeMap<String, u64>> {
         let port = self.port(bridge, interface)?;
         let mut counters = port.device.stats().map(|s| s.statistics()).unwrap_or_default();
-        if port.device.as_patch().is_some() {
+        if port.device.as_patch().is_some() || port.device.as_tunnel().is_some() {
             let of = |switch: &Switch| switch.port(port.ofport).map(|p| p.virtual_stats.clone());
             if let Some(passed) = self.with_switch(bridge, of).flatten() {
                 let values = [
@@ -333,5 +366,6 @@ fn link_facts(link: &LinkState) -> LinkFacts {
         features: link.features,
         curr_speed_kbps: fastest(current),
         max_speed_kbps: fastest(supported),
+        addresses: Vec::new(),
     }
 }

@@ -15,7 +15,8 @@ impl Layers {
     pub(super) fn create_bridge(&mut self, config: &BridgeConfig) -> Result<(), String> {
         let kind = &config.datapath_type;
         if !self.domains.contains_key(kind) {
-            let domain = Domain::start(kind, &self.env, &self.clock, &self.tls, &self.global);
+            let domain =
+                Domain::start(kind, &self.env, &self.clock, &self.tls, &self.global, &self.keeper.underlay);
             self.domains.insert(kind.clone(), domain);
         }
         let domain = self.domains.get_mut(kind).ok_or("No such device")?;
