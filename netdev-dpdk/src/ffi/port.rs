@@ -1,0 +1,341 @@
+//! Ethernet ports of DPDK. Errors are errno values as DPDK returns them, made positive.
+
+use super::mempool::Mempool;
+use super::raw;
+use super::text::{c_string, copy};
+use flow::EthAddr;
+use std::ffi::c_int;
+use std::mem::zeroed;
+use std::ptr::null;
+
+/// A port's number. DPDK checks it wherever it is used outside of receiving and sending.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Port(pub(super) u16);
+
+/// An errno.
+pub type Errno = c_int;
+pub const ENOTSUP: Errno = 95;
+
+fn check(result: c_int) -> Result<(), Errno> {
+    if result < 0 { Err(result.saturating_neg()) } else { Ok(()) }
+}
+
+/// What a driver says of its port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    pub driver: String,
+    pub bus: String,
+    pub bus_info: Option<String>,
+    pub min_rx_bufsize: u32,
+    pub max_rx_queues: u16,
+    pub max_tx_queues: u16,
+    pub max_mac_addrs: u32,
+    pub max_hash_mac_addrs: u32,
+    pub max_vfs: u16,
+    pub max_vmdq_pools: u16,
+    /// All of IPv4, UDP and TCP checksums on receive.
+    pub rx_checksum: bool,
+    pub rx_scatter: bool,
+    pub keep_crc: bool,
+    pub is_representor: bool,
+    rss: u64,
+}
+
+/// The link as the driver sees it now. Speed in Mbps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    pub speed_mbps: u32,
+    pub is_up: bool,
+    pub full_duplex: bool,
+    pub autoneg: bool,
+}
+
+/// What a port is configured with before it starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Setup {
+    pub lsc_interrupt: bool,
+    pub scatter: bool,
+    pub rx_checksum: bool,
+    pub keep_crc: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub rx_packets: u64,
+    pub tx_packets: u64,
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    pub missed: u64,
+    pub rx_errors: u64,
+    pub tx_errors: u64,
+    pub no_buffer: u64,
+}
+
+/// Flow control of a link: pause frames received and sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowControl {
+    pub rx: bool,
+    pub tx: bool,
+    pub autoneg: bool,
+}
+
+/// All ports that no other part of the process owns.
+pub fn all() -> Vec<Port> {
+    let next = |from: u16| {
+        // SAFETY: takes any number.
+        let found = unsafe { raw::rte_eth_find_next_owned_by(from, 0) };
+        u16::try_from(found).ok().filter(|p| *p < raw::SHIM_NO_PORT)
+    };
+    std::iter::successors(next(0), |p| next(p + 1)).map(Port).collect()
+}
+
+/// The first port that matches device arguments.
+pub fn find(devargs: &str) -> Option<Port> {
+    let devargs = c_string(devargs);
+    // SAFETY: a plain C structure that all-zero bytes are valid for.
+    let mut iterator: raw::rte_dev_iterator = unsafe { zeroed() };
+    // SAFETY: `devargs` outlives the iterator, which is cleaned up unless it came to its end by itself.
+    unsafe {
+        if raw::rte_eth_iterator_init(&mut iterator, devargs.as_ptr()) != 0 {
+            return None;
+        }
+        let port = raw::rte_eth_iterator_next(&mut iterator);
+        if port == raw::SHIM_NO_PORT {
+            return None;
+        }
+        raw::rte_eth_iterator_cleanup(&mut iterator);
+        Some(Port(port)).filter(|p| p.is_valid())
+    }
+}
+
+/// Attaches the device that `devargs` names.
+pub fn attach(devargs: &str) -> Result<(), Errno> {
+    let devargs = c_string(devargs);
+    // SAFETY: a string that DPDK copies.
+    check(unsafe { raw::rte_dev_probe(devargs.as_ptr()) })
+}
+
+impl Port {
+    /// The number, as the database shows it.
+    pub fn number(self) -> u16 {
+        self.0
+    }
+
+    pub fn is_valid(self) -> bool {
+        // SAFETY: takes any number.
+        unsafe { raw::rte_eth_dev_is_valid_port(self.0) != 0 }
+    }
+
+    fn raw_info(self) -> Option<raw::rte_eth_dev_info> {
+        // SAFETY: a plain C structure that all-zero bytes are valid for.
+        let mut info: raw::rte_eth_dev_info = unsafe { zeroed() };
+        // SAFETY: fills in the structure.
+        let result = unsafe { raw::rte_eth_dev_info_get(self.0, &mut info) };
+        (result == 0).then_some(info)
+    }
+
+    pub fn info(self) -> Option<Info> {
+        let info = self.raw_info()?;
+        // SAFETY: DPDK fills in static strings, a pointer to the device's flags, and the device, all of which
+        // live while the port is not closed; nobody closes ports but the threads that call this, under a lock.
+        let (driver, bus, bus_info, flags) = unsafe {
+            let has_device = !info.device.is_null();
+            let bus = if has_device {
+                copy(raw::rte_bus_name(raw::rte_dev_bus(info.device)))
+            } else {
+                String::new()
+            };
+            let details = if has_device { raw::rte_dev_bus_info(info.device) } else { null() };
+            let flags = if info.dev_flags.is_null() { 0 } else { *info.dev_flags };
+            (copy(info.driver_name), bus, (!details.is_null()).then(|| copy(details)), flags)
+        };
+        Some(Info {
+            driver,
+            bus,
+            bus_info,
+            min_rx_bufsize: info.min_rx_bufsize,
+            max_rx_queues: info.max_rx_queues,
+            max_tx_queues: info.max_tx_queues,
+            max_mac_addrs: info.max_mac_addrs,
+            max_hash_mac_addrs: info.max_hash_mac_addrs,
+            max_vfs: info.max_vfs,
+            max_vmdq_pools: info.max_vmdq_pools,
+            rx_checksum: info.rx_offload_capa & raw::SHIM_RX_CHECKSUM == raw::SHIM_RX_CHECKSUM,
+            rx_scatter: info.rx_offload_capa & raw::SHIM_RX_SCATTER != 0,
+            keep_crc: info.rx_offload_capa & raw::SHIM_RX_KEEP_CRC != 0,
+            is_representor: flags & raw::SHIM_DEV_REPRESENTOR != 0,
+            rss: info.flow_type_rss_offloads & raw::SHIM_RSS_IP_UDP_TCP,
+        })
+    }
+
+    /// NUMA node; `None` if the kernel does not know it.
+    pub fn socket(self) -> Option<u32> {
+        // SAFETY: takes any number.
+        u32::try_from(unsafe { raw::rte_eth_dev_socket_id(self.0) }).ok()
+    }
+
+    /// As [`Port::socket`], with -1 for what is not known.
+    pub fn socket_number(self) -> i32 {
+        // SAFETY: takes any number.
+        unsafe { raw::rte_eth_dev_socket_id(self.0) }
+    }
+
+    pub fn mac(self) -> Option<EthAddr> {
+        let mut mac = raw::rte_ether_addr { addr_bytes: [0; 6] };
+        // SAFETY: fills in the address.
+        (unsafe { raw::rte_eth_macaddr_get(self.0, &mut mac) } == 0).then_some(EthAddr(mac.addr_bytes))
+    }
+
+    pub fn set_mac(self, mac: EthAddr) -> Result<(), Errno> {
+        let mut mac = raw::rte_ether_addr { addr_bytes: mac.0 };
+        // SAFETY: reads the address.
+        check(unsafe { raw::rte_eth_dev_default_mac_addr_set(self.0, &mut mac) })
+    }
+
+    /// Configures a stopped port. The numbers of queues are those that [`Port::setup_rx`] and
+    /// [`Port::setup_tx`] will be called for.
+    pub fn configure(self, n_rxq: u16, n_txq: u16, info: &Info, setup: Setup) -> Result<(), Errno> {
+        // SAFETY: a plain C structure for which all-zero bytes are valid and mean the defaults.
+        let mut conf: raw::rte_eth_conf = unsafe { zeroed() };
+        let offload = |wanted: bool, bit: u64| if wanted { bit } else { 0 };
+        conf.rxmode.offloads = offload(setup.scatter, raw::SHIM_RX_SCATTER)
+            | offload(setup.rx_checksum, raw::SHIM_RX_CHECKSUM)
+            | offload(setup.keep_crc, raw::SHIM_RX_KEEP_CRC);
+        conf.intr_conf.set_lsc(setup.lsc_interrupt.into());
+        conf.rx_adv_conf.rss_conf.rss_hf = info.rss;
+        conf.rxmode.mq_mode = if info.rss == 0 { raw::RTE_ETH_MQ_RX_NONE } else { raw::RTE_ETH_MQ_RX_RSS };
+        // SAFETY: reads the structure.
+        check(unsafe { raw::rte_eth_dev_configure(self.0, n_rxq, n_txq, &conf) })
+    }
+
+    pub fn setup_tx(self, queue: u16, descriptors: u16, socket: u32) -> Result<(), Errno> {
+        // SAFETY: without a configuration the driver's defaults are taken.
+        check(unsafe { raw::rte_eth_tx_queue_setup(self.0, queue, descriptors, socket, null()) })
+    }
+
+    /// `pool` must outlive the started port.
+    pub fn setup_rx(self, queue: u16, descriptors: u16, socket: u32, pool: &Mempool) -> Result<(), Errno> {
+        // SAFETY: as above; the pool is live, and the caller keeps it.
+        check(unsafe {
+            raw::rte_eth_rx_queue_setup(self.0, queue, descriptors, socket, null(), pool.as_ptr())
+        })
+    }
+
+    pub fn start(self) -> Result<(), Errno> {
+        // SAFETY: takes any number.
+        check(unsafe { raw::rte_eth_dev_start(self.0) })
+    }
+
+    /// No thread receives from the port or sends to it any more.
+    pub fn stop(self) {
+        // SAFETY: the queues' owners are gone.
+        unsafe { raw::rte_eth_dev_stop(self.0) };
+    }
+
+    /// As [`Port::stop`], and brings a device that asked for it back to its first state.
+    pub fn reset(self) -> Result<(), Errno> {
+        // SAFETY: the queues' owners are gone.
+        check(unsafe { raw::rte_eth_dev_reset(self.0) })
+    }
+
+    /// Closes the port, and with `remove` takes its device out of DPDK, with the other ports of it.
+    pub fn close(self, remove: bool) -> Result<(), Errno> {
+        let device = self.raw_info().map(|i| i.device).filter(|d| !d.is_null());
+        // SAFETY: the port is stopped and nobody uses it any more. The device outlives its ports.
+        unsafe {
+            raw::rte_eth_dev_close(self.0);
+            match device.filter(|_| remove) {
+                Some(device) => check(raw::rte_dev_remove(device)),
+                None => Ok(()),
+            }
+        }
+    }
+
+    /// All ports of the device that this one belongs to, itself included.
+    pub fn siblings(self) -> Vec<Port> {
+        let next = |from: u16| {
+            // SAFETY: takes any numbers.
+            Some(unsafe { raw::rte_eth_find_next_sibling(from, self.0) }).filter(|p| *p < raw::SHIM_NO_PORT)
+        };
+        std::iter::successors(next(0), |p| next(p + 1)).map(Port).collect()
+    }
+
+    pub fn set_mtu(self, mtu: u16) -> Result<(), Errno> {
+        // SAFETY: takes any numbers.
+        check(unsafe { raw::rte_eth_dev_set_mtu(self.0, mtu) })
+    }
+
+    pub fn mtu(self) -> u16 {
+        let mut mtu = 0;
+        // SAFETY: fills in the number.
+        unsafe { raw::rte_eth_dev_get_mtu(self.0, &mut mtu) };
+        mtu
+    }
+
+    /// Receives frames for any address.
+    pub fn listen_to_all(self) {
+        // SAFETY: takes any number. Drivers that cannot do either receive everything anyway.
+        unsafe {
+            raw::rte_eth_promiscuous_enable(self.0);
+            raw::rte_eth_allmulticast_enable(self.0);
+        }
+    }
+
+    pub fn set_link_up(self, up: bool) -> Result<(), Errno> {
+        // SAFETY: takes any number.
+        check(unsafe {
+            if up { raw::rte_eth_dev_set_link_up(self.0) } else { raw::rte_eth_dev_set_link_down(self.0) }
+        })
+    }
+
+    /// Does not wait for the link to settle.
+    pub fn link(self) -> Link {
+        // SAFETY: a plain C structure that all-zero bytes are valid for, and that the call fills in.
+        let mut link: raw::rte_eth_link = unsafe { zeroed() };
+        // SAFETY: as above.
+        unsafe { raw::rte_eth_link_get_nowait(self.0, &mut link) };
+        Link {
+            speed_mbps: link.link_speed,
+            is_up: link.link_status() != 0,
+            full_duplex: link.link_duplex() != 0,
+            autoneg: link.link_autoneg() != 0,
+        }
+    }
+
+    pub fn counters(self) -> Option<Counters> {
+        // SAFETY: a plain C structure that all-zero bytes are valid for.
+        let mut s: raw::rte_eth_stats = unsafe { zeroed() };
+        // SAFETY: fills in the structure.
+        (unsafe { raw::rte_eth_stats_get(self.0, &mut s) } == 0).then_some(Counters {
+            rx_packets: s.ipackets,
+            tx_packets: s.opackets,
+            rx_bytes: s.ibytes,
+            tx_bytes: s.obytes,
+            missed: s.imissed,
+            rx_errors: s.ierrors,
+            tx_errors: s.oerrors,
+            no_buffer: s.rx_nombuf,
+        })
+    }
+
+    /// Puts flow control in force if it is another now.
+    pub fn set_flow_control(self, wanted: FlowControl) -> Result<(), Errno> {
+        // SAFETY: a plain C structure that all-zero bytes are valid for, and that the call fills in.
+        let mut conf: raw::rte_eth_fc_conf = unsafe { zeroed() };
+        // SAFETY: as above.
+        check(unsafe { raw::rte_eth_dev_flow_ctrl_get(self.0, &mut conf) })?;
+        let mode = match (wanted.rx, wanted.tx) {
+            (false, false) => raw::RTE_ETH_FC_NONE,
+            (true, false) => raw::RTE_ETH_FC_RX_PAUSE,
+            (false, true) => raw::RTE_ETH_FC_TX_PAUSE,
+            (true, true) => raw::RTE_ETH_FC_FULL,
+        };
+        if (conf.mode, conf.autoneg) == (mode, wanted.autoneg.into()) {
+            return Ok(());
+        }
+        conf.mode = mode;
+        conf.autoneg = wanted.autoneg.into();
+        // SAFETY: reads the structure.
+        check(unsafe { raw::rte_eth_dev_flow_ctrl_set(self.0, &mut conf) })
+    }
+}

@@ -1,0 +1,239 @@
+//! Receiving and sending: packets are DPDK's own buffers.
+//!
+//! A buffer (`rte_mbuf`) of one of our pools becomes a [`Packet`] without a copy: the packet owns the bytes, the
+//! head in front of them is found by its distance. It goes back into DPDK when the packet is sent or dropped.
+
+use super::eal::enrol;
+use super::mempool::Mempool;
+use super::port::Port;
+use super::raw;
+use packet::{BATCH_LEN, Batch, Checksum, Packet, Pool};
+use std::ptr::{null_mut, slice_from_raw_parts_mut};
+
+/// The pool that packets over DPDK's buffers name.
+pub static POOL: Pool = Pool { name: "dpdk", release };
+
+type Frames = [*mut raw::rte_mbuf; BATCH_LEN];
+
+/// The head of a buffer of one of our pools, which have no private area.
+#[inline]
+fn head(bytes: &mut [u8]) -> *mut raw::rte_mbuf {
+    bytes.as_mut_ptr().wrapping_sub(raw::SHIM_MBUF_SIZE).cast()
+}
+
+fn release(bytes: &'static mut [u8]) {
+    // SAFETY: only packets that `wrap` made name `POOL`; the head in front of their bytes is a live buffer that
+    // this packet owned alone.
+    unsafe { raw::shim_free(head(bytes)) };
+}
+
+/// A received buffer as a packet.
+///
+/// # Safety
+/// `frame` is a buffer that DPDK just handed over, and that nobody else refers to.
+#[inline]
+unsafe fn wrap(frame: *mut raw::rte_mbuf) -> Packet {
+    // SAFETY: the caller owns `frame`; no other reference to its head exists.
+    let m = unsafe { &*frame };
+    let is_plain =
+        m.nb_segs == 1 && m.ol_flags & raw::SHIM_INDIRECT == 0 && m.priv_size == 0 && m.refcnt() == 1;
+    if !is_plain {
+        // SAFETY: as for this function.
+        return unsafe { copied(frame) };
+    }
+    let room = slice_from_raw_parts_mut(m.buf_addr.cast::<u8>(), m.buf_len.into());
+    // SAFETY: `buf_addr` is the data room of `buf_len` bytes directly behind the head, initialised when the
+    // pool's memory was mapped, and ours alone until `release` or `send`.
+    let bytes: &'static mut [u8] = unsafe { &mut *room };
+    let mut p = Packet::from_pool(bytes, m.data_off.into(), m.data_len.into(), &POOL);
+    set_facts(&mut p, m);
+    p
+}
+
+/// What the device found out about the packet.
+#[inline]
+fn set_facts(p: &mut Packet, m: &raw::rte_mbuf) {
+    if m.ol_flags & raw::SHIM_RX_RSS_HASH != 0 {
+        p.rss_hash = m.rss_hash();
+    }
+    if m.ol_flags & raw::SHIM_RX_L4_CKSUM_MASK == raw::SHIM_RX_L4_CKSUM_GOOD {
+        p.offload.checksum = Checksum::Good;
+    }
+}
+
+/// A copy of a buffer that is not ours alone or lies in pieces.
+///
+/// # Safety
+/// As for [`wrap`].
+#[cold]
+unsafe fn copied(frame: *mut raw::rte_mbuf) -> Packet {
+    let mut bytes = Vec::new();
+    let mut at = frame;
+    while !at.is_null() {
+        // SAFETY: the segments of an owned packet are live; each has `data_len` bytes from `data_off` on.
+        let part = unsafe {
+            let m = &*at;
+            at = m.next;
+            let start = m.buf_addr.cast::<u8>().add(m.data_off.into());
+            std::slice::from_raw_parts(start, m.data_len.into())
+        };
+        bytes.extend_from_slice(part);
+    }
+    let mut p = Packet::from_slice(&bytes);
+    // SAFETY: `frame` is owned; it is freed once, after its last use.
+    unsafe {
+        set_facts(&mut p, &*frame);
+        raw::shim_free(frame);
+    }
+    p
+}
+
+impl raw::rte_mbuf {
+    #[inline]
+    fn refcnt(&self) -> u16 {
+        self.refcnt
+    }
+    #[inline]
+    fn rss_hash(&self) -> u32 {
+        // SAFETY: all variants of the union are plain numbers.
+        unsafe { self.__bindgen_anon_2.hash.rss }
+    }
+}
+
+/// Receives up to `batch`'s free room from a queue. The port is started and has this queue.
+#[inline]
+pub fn recv(port: Port, queue: u16, batch: &mut Batch) -> usize {
+    enrol();
+    let room = batch.remaining_capacity();
+    let mut frames: Frames = [null_mut(); BATCH_LEN];
+    // SAFETY: there is room for `room` pointers; a port without this queue gives nothing.
+    let n = unsafe { raw::shim_rx_burst(port.0, queue, frames.as_mut_ptr(), room as u16) };
+    let received = frames.get(..n.into()).unwrap_or_default();
+    for frame in received {
+        prefetch(*frame);
+    }
+    for frame in received {
+        // SAFETY: DPDK handed the buffer over to this caller alone.
+        batch.push(unsafe { wrap(*frame) });
+    }
+    received.len()
+}
+
+/// Brings the packet's first bytes into the cache. Its head was written by the driver just now.
+#[inline]
+fn prefetch(frame: *mut raw::rte_mbuf) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: the buffer's head is live; a prefetch never faults.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let data = (*frame).buf_addr.cast::<i8>().wrapping_add((*frame).data_off.into());
+        _mm_prefetch::<_MM_HINT_T0>(data);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = frame;
+}
+
+/// What became of a batch that was sent.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Sent {
+    pub sent: u32,
+    /// Longer than `max_len`.
+    pub too_big: u32,
+    /// The device's queue took no more.
+    pub full: u32,
+    /// No buffer for a packet that was not in one.
+    pub no_buffer: u32,
+}
+
+/// Sends and empties `batch`. Packets in DPDK's buffers go as they are, others are copied into buffers of
+/// `pool`. The caller has the queue for itself.
+pub fn send(port: Port, queue: u16, max_len: usize, pool: &Mempool, batch: &mut Batch) -> Sent {
+    enrol();
+    let mut frames: Frames = [null_mut(); BATCH_LEN];
+    let mut result = Sent::default();
+    let mut n: u16 = 0;
+    for packet in batch.drain(..) {
+        if packet.len() > max_len {
+            result.too_big += 1;
+            continue;
+        }
+        let frame = match packet.into_pooled(&POOL) {
+            Ok(parts) => own(parts),
+            Err(packet) => copy_in(pool, packet.data()),
+        };
+        match frames.get_mut(usize::from(n)) {
+            Some(place) if !frame.is_null() => {
+                *place = frame;
+                n += 1;
+            }
+            _ => result.no_buffer += 1,
+        }
+    }
+    let mut done: u16 = 0;
+    while done < n {
+        // SAFETY: the pointers from `done` to `n` are buffers that we own; those that were taken are not ours
+        // any more.
+        let taken = unsafe {
+            raw::shim_tx_burst(port.0, queue, frames.as_mut_ptr().wrapping_add(done.into()), n - done)
+        };
+        if taken == 0 {
+            break;
+        }
+        done += taken;
+    }
+    if done < n {
+        result.full = u32::from(n - done);
+        // SAFETY: the device did not take these; they are ours and are freed once.
+        unsafe {
+            raw::shim_free_bulk(frames.as_mut_ptr().wrapping_add(done.into()), (n - done).into());
+        }
+    }
+    result.sent = done.into();
+    result
+}
+
+/// The buffer of a packet, with the head saying what the packet said.
+#[inline]
+fn own(parts: packet::Pooled) -> *mut raw::rte_mbuf {
+    let frame = head(parts.bytes);
+    // SAFETY: the packet owned its buffer; nobody else refers to the head. Buffer lengths fit 16 bits, so what
+    // lies within one does.
+    unsafe {
+        (*frame).data_off = parts.start as u16;
+        (*frame).data_len = parts.len as u16;
+        (*frame).pkt_len = parts.len as u32;
+        (*frame).ol_flags = 0;
+    }
+    frame
+}
+
+/// A buffer of `pool` that holds `data`; null if there is none, or none that is large enough.
+fn copy_in(pool: &Mempool, data: &[u8]) -> *mut raw::rte_mbuf {
+    let mut frame = null_mut();
+    // SAFETY: the pool is live and there is room for one pointer; on success the buffer is ours.
+    if unsafe { raw::shim_alloc_bulk(pool.as_ptr(), &mut frame, 1) } != 0 || frame.is_null() {
+        return null_mut();
+    }
+    // SAFETY: the fresh buffer is ours. What is written fits between `data_off` and `buf_len`.
+    unsafe {
+        let m = &mut *frame;
+        if data.len() > usize::from(m.buf_len.saturating_sub(m.data_off)) {
+            raw::shim_free(frame);
+            return null_mut();
+        }
+        let to = m.buf_addr.cast::<u8>().add(m.data_off.into());
+        std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len());
+        m.data_len = data.len() as u16;
+        m.pkt_len = data.len() as u32;
+    }
+    frame
+}
+
+/// Lets a driver that works inside its calls do so (a bond sends what LACP wants sent). The caller has the
+/// queue for itself.
+pub fn stir(port: Port, queue: u16) {
+    enrol();
+    let mut frames: Frames = [null_mut(); BATCH_LEN];
+    // SAFETY: no buffer is passed.
+    unsafe { raw::shim_tx_burst(port.0, queue, frames.as_mut_ptr(), 0) };
+}
