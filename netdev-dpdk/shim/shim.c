@@ -86,7 +86,3 @@ int shim_mempool_full(const struct rte_mempool *pool)
     return rte_mempool_full(pool);
 }
 
-uint32_t shim_mempool_size(const struct rte_mempool *pool)
-{
-    return pool->size;
-}

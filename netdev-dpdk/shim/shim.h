@@ -54,6 +54,5 @@ char *shim_dump(enum shim_dump what, struct rte_mempool *pool);
 void shim_text_free(char *text);
 
 int shim_mempool_full(const struct rte_mempool *pool);
-uint32_t shim_mempool_size(const struct rte_mempool *pool);
 
 #endif

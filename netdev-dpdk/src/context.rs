@@ -36,6 +36,8 @@ pub struct Dpdk {
 pub enum Startup {
     #[default]
     NotTried,
+    /// The database does not want it, which was said.
+    Disabled,
     Failed,
     Up(Arc<Dpdk>),
 }
@@ -46,8 +48,14 @@ impl Startup {
     /// A failure is said in the log once; everything but `dpdk` ports goes on.
     pub fn configure(&mut self, other_config: &StringMap) -> Option<&Arc<Dpdk>> {
         let wanted = Init::of(other_config);
-        if !matches!(self, Startup::NotTried) || wanted == Init::No {
-            return None;
+        match (&*self, wanted) {
+            (Startup::NotTried | Startup::Disabled, Init::Yes | Init::Try) => {}
+            (Startup::NotTried, Init::No) => {
+                info!(target: "dpdk", "DPDK Disabled - Use other_config:dpdk-init to enable");
+                *self = Startup::Disabled;
+                return None;
+            }
+            _ => return None,
         }
         info!(target: "dpdk", "Using {}", eal::version());
         info!(target: "dpdk", "DPDK Enabled - initializing...");

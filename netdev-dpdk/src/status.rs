@@ -12,7 +12,9 @@ const IF_TYPE: u32 = 6;
 /// Above this nothing is known ("unknown" is the largest number).
 const SPEED_MAX_MBPS: u32 = u32::MAX - 1;
 /// Common counters that DPDK does not give.
-const ABSENT: [&str; 3] = ["rx_frame_err", "rx_over_err", "rx_crc_err"];
+const ABSENT: [&str; 5] = ["rx_frame_err", "rx_over_err", "rx_crc_err", "collisions", MULTICAST];
+/// Given by drivers that have it among their extended statistics.
+const MULTICAST: &str = "rx_multicast_packets";
 
 /// `ofp_port_features` bits and their speeds in Mbps: full, half duplex.
 const FULL: [(u32, u32); 6] =
@@ -162,8 +164,9 @@ const RENAMED: [(&str, &str); 21] = [
 
 /// Takes one extended statistic in, if it is one that is shown.
 pub fn add_extended(stats: &mut DeviceStats, name: &str, value: u64) {
-    if name == "rx_multicast_packets" {
+    if name == MULTICAST {
         stats.common.multicast = value;
+        stats.absent.retain(|n| *n != MULTICAST);
     }
     if let Some((_, ours)) = RENAMED.iter().find(|(dpdk, _)| *dpdk == name) {
         stats.custom.insert((*ours).to_owned(), value);

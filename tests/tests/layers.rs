@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// From the top: a lower crate never names a higher one.
-const ORDER: [&str; 20] = [
+const ORDER: [&str; 21] = [
     "benches",
     "tests",
     "vswitchd",
@@ -32,8 +32,9 @@ const ORDER: [&str; 20] = [
 ];
 
 /// The crates that may hold `unsafe`, and the files or directories where they opt in.
-const UNSAFE: [(&str, &str); 4] = [
+const UNSAFE: [(&str, &str); 5] = [
     ("netdev", "src/sys"),
+    ("netdev-dpdk", "src/ffi"),
     ("quiescent", "src/lib.rs"),
     ("saved-state", "src/fds.rs"),
     // fork and signal dispositions have no safe form.

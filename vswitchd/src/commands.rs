@@ -25,6 +25,7 @@ pub fn registry(ctx: &Ctx) -> Registry<Ctx> {
     r.mount(crate::bridge::bfd_commands::registry(), |ctx: &mut Ctx| &mut ctx.bridges);
     r.mount(crate::datapath_commands::registry(), |ctx: &mut Ctx| &mut ctx.bridges);
     r.mount(crate::tunnel_commands::registry(), |ctx: &mut Ctx| &mut ctx.bridges);
+    r.mount(crate::dpdk::registry(), |ctx: &mut Ctx| &mut ctx.bridges);
     if ctx.options.dummy.is_some() {
         add_time_commands(&mut r);
         r.mount(crate::bridge::dummy_commands::registry(), |ctx: &mut Ctx| &mut ctx.bridges);

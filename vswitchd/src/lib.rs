@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod datapath_commands;
 pub mod dpctl;
+pub mod dpdk;
 pub mod dpif_commands;
 pub mod main_loop;
 mod memory;

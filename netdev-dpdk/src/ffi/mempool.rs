@@ -65,12 +65,6 @@ impl Mempool {
         // SAFETY: the pool is live.
         unsafe { raw::shim_mempool_full(self.as_ptr()) != 0 }
     }
-
-    /// Buffers that it was made with.
-    pub fn size(&self) -> u32 {
-        // SAFETY: the pool is live.
-        unsafe { raw::shim_mempool_size(self.as_ptr()) }
-    }
 }
 
 impl Drop for Mempool {

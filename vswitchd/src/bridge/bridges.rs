@@ -11,6 +11,7 @@
 use super::layers::{DomainWake, Layers};
 use super::reconcile::Reconciler;
 use crate::config::{self, Desired, Surroundings};
+use crate::dpdk::Dpdk;
 use crate::status;
 use clock::Clock;
 use netdev::DummyLevel;
@@ -63,6 +64,7 @@ pub struct Bridges {
     desired: Desired,
     reconciler: Reconciler,
     layers: Layers,
+    dpdk: Dpdk,
     links: AsyncFd<OwnedFd>,
     routes: Option<AsyncFd<OwnedFd>>,
     start: Start,
@@ -98,12 +100,18 @@ impl Bridges {
             desired: Desired::default(),
             reconciler: Reconciler::default(),
             layers,
+            dpdk: Dpdk::default(),
             links,
             routes,
             start: Start::Waiting,
             stats_due_ms: 0,
             system: None,
         })
+    }
+
+    /// DPDK, if it is in this build.
+    pub fn dpdk(&self) -> &Dpdk {
+        &self.dpdk
     }
 
     pub fn layers(&self) -> &Layers {
@@ -236,6 +244,7 @@ impl Bridges {
         // Once flows are restored, they are: the key counts at the start only.
         self.around.flows_restored |= !self.desired.global.flow_restore_wait;
         self.set_tls();
+        self.dpdk.configure(&self.desired.global.other_config, self.layers.env());
         self.reconciler.apply(&self.desired, &mut self.layers);
         let batch = self.configuration_status();
         let number = self.session.status(batch);
@@ -292,6 +301,7 @@ impl Bridges {
             let iface_types: Vec<String> =
                 self.layers.env().iface_types().into_iter().map(str::to_owned).collect();
             status::daemon::types(&mut batch, root, &self.around.datapath_types, &iface_types);
+            status::daemon::dpdk(&mut batch, root, self.dpdk.is_up(), &crate::dpdk::version());
             if !self.desired.global.system_stats {
                 status::daemon::statistics(&mut batch, root, &BTreeMap::new());
             }
@@ -353,6 +363,8 @@ impl Bridges {
         if now_ms >= self.stats_due_ms {
             self.stats_due_ms = now_ms + self.desired.global.stats_interval_ms;
             self.write_stats();
+            // Devices of other drivers than the kernel's change without an event.
+            self.refresh();
         }
         self.report_health();
         self.layers.underlay().expire(now_ms);

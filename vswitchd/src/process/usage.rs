@@ -8,7 +8,11 @@ pub const COMPATIBLE: &str = "3.1.0";
 /// `--version` and the command `version`. Scripts take the last word of the line with "Open vSwitch", or of the
 /// first line, as a version, so the second line must not say "Open vSwitch".
 pub fn version_text(program: &str) -> String {
-    format!("{program} (Open vSwitch) {COMPATIBLE}\novs-rs {}\n", env!("CARGO_PKG_VERSION"))
+    let dpdk = match crate::dpdk::version() {
+        version if version == crate::dpdk::NONE => String::new(),
+        version => format!("{version}\n"),
+    };
+    format!("{program} (Open vSwitch) {COMPATIBLE}\n{dpdk}ovs-rs {}\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// `--help`.

@@ -15,8 +15,12 @@ pub fn configured(batch: &mut StatusBatch, row: Uuid, next_cfg: i64) {
 pub fn types(batch: &mut StatusBatch, row: Uuid, datapath_types: &[String], iface_types: &[String]) {
     batch.set(TABLE, row, "datapath_types", Datum::set(datapath_types.iter().map(String::as_str)));
     batch.set(TABLE, row, "iface_types", Datum::set(iface_types.iter().map(String::as_str)));
-    batch.set(TABLE, row, "dpdk_initialized", false);
-    batch.set(TABLE, row, "dpdk_version", "none");
+}
+
+/// Whether DPDK is up, and which it is.
+pub fn dpdk(batch: &mut StatusBatch, row: Uuid, is_up: bool, version: &str) {
+    batch.set(TABLE, row, "dpdk_initialized", is_up);
+    batch.set(TABLE, row, "dpdk_version", version);
 }
 
 /// [`super::system`]'s statistics; empty while they are off.

@@ -65,24 +65,10 @@ impl Layers {
             tracing::debug!(target: "dpif_netdev", "{name}: cannot add a loopback device");
             return Err(refused("Invalid argument"));
         }
-        let attachment = match (device.as_patch(), device.as_tunnel()) {
-            (Some(patch), _) => Attachment::Patch { peer: patch.peer().unwrap_or_default() },
-            (_, Some(tunnel)) => {
-                let port = domain.share_port(&self.env, tunnel).map_err(|e| refused(&e))?;
-                Attachment::Tunnel { port, config: tunnel.config() }
-            }
-            _ => {
-                let added = domain.datapath.port_add(device.clone(), None);
-                Attachment::Datapath(added.map_err(|e| refused(&e.to_string()))?)
-            }
-        };
         let mut port = LayerPort {
             device,
             kind: config.kind.clone(),
-            datapath_port: match &attachment {
-                Attachment::Datapath(no) | Attachment::Tunnel { port: no, .. } => Some(*no),
-                _ => None,
-            },
+            datapath_port: None,
             ofport: OfPort::NONE,
             mtu_requested: false,
             policing: Policing::default(),
@@ -91,7 +77,22 @@ impl Layers {
             reported: None,
             health: Health::default(),
         };
+        // Before the queues open: a device that starts only then is started once.
         port.apply(config);
+        let attachment = match (port.device.as_patch(), port.device.as_tunnel()) {
+            (Some(patch), _) => Attachment::Patch { peer: patch.peer().unwrap_or_default() },
+            (_, Some(tunnel)) => {
+                let no = domain.share_port(&self.env, tunnel).map_err(|e| refused(&e))?;
+                port.datapath_port = Some(no);
+                Attachment::Tunnel { port: no, config: tunnel.config() }
+            }
+            _ => {
+                let added = domain.datapath.port_add(port.device.clone(), None);
+                let no = added.map_err(|e| refused(&e.to_string()))?;
+                port.datapath_port = Some(no);
+                Attachment::Datapath(no)
+            }
+        };
         port.pin_queues(config, domain);
         let added = self.add_to_switch(bridge, &mut port, config, attachment);
         if let Err(why) = &added {
