@@ -16,6 +16,7 @@ const ORDER: [&str; 21] = [
     "ovsdb-shim",
     "datapath",
     "conntrack",
+    "netdev-dpdk",
     "netdev",
     "dpif",
     "classifier",
