@@ -109,6 +109,34 @@ impl Lan {
         self.ip(SWITCH, &format!("link set {other} up"));
     }
 
+    /// A namespace of its own for something that is no host of the usual kind.
+    pub fn namespace(&mut self, name: &str) {
+        self.namespaces.add(name).unwrap();
+    }
+
+    /// Joins the switch's namespace with one of another LAN's: both ends are called `name`, and are up.
+    pub fn cable(&self, other: &Lan, namespace: &str, name: &str) {
+        let (here, there) = (self.namespaces.full(SWITCH), other.namespaces.full(namespace));
+        self.ip(
+            SWITCH,
+            &format!("link add name {name} netns {here} type veth peer name {name} netns {there}"),
+        );
+        self.ip(SWITCH, &format!("link set {name} up"));
+        other.ip(namespace, &format!("link set {name} up"));
+    }
+
+    /// A bridge `br-phys` with the device `wire` and addresses 172.31.1.NO and fd01::NO on its own port.
+    pub fn underlay(&self, wire: &str, no: usize) {
+        // The kernel sees the wire's packets too, and must not answer for an address that is the bridge's.
+        self.run(SWITCH, "sysctl -qw net.ipv4.conf.all.arp_ignore=1");
+        self.sandbox.vsctl(&["add-br", "br-phys", "--", "set", "bridge", "br-phys", "datapath_type=netdev"]);
+        self.sandbox.vsctl(&["add-port", "br-phys", wire]);
+        self.ip(SWITCH, &format!("addr add 172.31.1.{no}/24 dev br-phys"));
+        self.run(SWITCH, "sysctl -qw net.ipv6.conf.br-phys.disable_ipv6=0");
+        self.ip(SWITCH, &format!("addr add fd01::{no}/64 dev br-phys nodad"));
+        self.ip(SWITCH, "link set br-phys up");
+    }
+
     /// Gives the switch's namespace an address on a bridge's internal port: 10.0.0.254, fd00::254.
     pub fn join(&self, bridge: &str) {
         self.ip(SWITCH, &format!("addr add 10.0.0.254/24 dev {bridge}"));

@@ -103,7 +103,9 @@ fn send_batch(port: &mut LocalPort, batch: Option<&mut Batch>) -> u64 {
 
 /// Whether nothing is left to do for the packet that the device does not do.
 fn is_finished(packet: &Packet, offloads: TxOffloads) -> bool {
+    // No device knows of a tunnel around what is to be cut.
     let gso = match packet.offload.gso.map(|g| g.kind) {
+        Some(_) if gso::is_inner(packet) => false,
         None => true,
         Some(GsoKind::Tcp4 | GsoKind::Tcp6) => offloads.tcp_segmentation,
         Some(GsoKind::Udp) => offloads.udp_segmentation,

@@ -22,7 +22,10 @@ impl Worker {
         items: &mut Items,
         depth: usize,
     ) -> bool {
-        if items.iter().all(|i| i.packet.offload.gso.is_none()) {
+        // Where the inner packet stands for many, it still does when the outer header is gone.
+        let is_pop = matches!(actions.first(), Some(Action::TunnelPop(_)));
+        let is_single = |i: &Item| i.packet.offload.gso.is_none() || is_pop && gso::is_inner(&i.packet);
+        if items.iter().all(is_single) {
             return false;
         }
         let mut ready = Items::new();

@@ -1,5 +1,10 @@
 //! Segmentation in software: a large frame that stands for many is cut into them.
 
+mod inner;
+
+pub use inner::is_inner;
+use inner::segment_inner;
+
 use crate::checksum::{checksum, finish, offset_in_l4, pseudo_v4, pseudo_v6, sum};
 use crate::cursor::{be16, be32, be128};
 use crate::edit::Chain;
@@ -29,10 +34,16 @@ pub enum GsoError {
 /// The packet must have been parsed: its header offsets are used. Anything in front of the network layer
 /// (Ethernet, tags) is repeated in each segment.
 pub fn segment(packet: Packet, out: &mut impl FnMut(Packet)) -> Result<(), GsoError> {
-    let Some(gso) = packet.offload.gso else {
+    if packet.offload.gso.is_none() {
         out(packet);
         return Ok(());
-    };
+    }
+    if is_inner(&packet) { segment_inner(&packet, out) } else { segment_plain(packet, out) }
+}
+
+/// Cuts a packet by its own transport header.
+fn segment_plain(packet: Packet, out: &mut impl FnMut(Packet)) -> Result<(), GsoError> {
+    let gso = packet.offload.gso.ok_or(GsoError::NoHeader)?;
     let plan = Plan::of(&packet, gso)?;
     let payload = packet.data().get(plan.headers..plan.end).unwrap_or(&[]);
     let size = usize::from(gso.size);

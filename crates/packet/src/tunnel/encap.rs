@@ -3,7 +3,7 @@
 use super::{TunnelKind, gre, gtpu};
 use crate::checksum::{checksum, finish, pseudo_v4, pseudo_v6, sum, update16};
 use crate::cursor::{be16, be32, be128};
-use crate::proto::{ethertype, header_len, ip_proto};
+use crate::proto::{header_len, ip_proto};
 use crate::{Checksum, NO_OFFSET, Packet};
 use flow::PT_ETH;
 
@@ -210,5 +210,3 @@ impl Folded for u64 {
         (self ^ (self >> 32)) as u32 | 1
     }
 }
-
-const _: () = assert!(ethertype::IPV6 == 0x86dd);
