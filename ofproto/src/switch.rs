@@ -187,6 +187,8 @@ pub struct State {
     /// Patch ports by name.
     pub patches: HashMap<String, PortOwner>,
     pub last_switch: u32,
+    /// Timeout policies of connection tracking zones, by their number in the datapath.
+    pub ct_policies: HashMap<u16, u32>,
 }
 
 impl State {

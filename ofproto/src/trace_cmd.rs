@@ -10,12 +10,13 @@ use crate::xlate::trace::{self, Trace};
 use crate::xlate::{SwitchInput, Translation, translate_switch};
 use dpif::{Action, Actions, DropReason, SlowPath};
 use flow::text::{NoNames, PortNames, flow_to_string, format_match, parse_exact_flow};
-use flow::{Flow, Match};
-use openflow::action::{self, Action as OfAction};
+use flow::{Flow, Match, ct_state};
+use openflow::action::{self, Action as OfAction, AddrRange};
 use packet::Packet;
 use packet::compose::{Payload, compose};
 use packet::parse::{CtMeta, Meta};
 use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 /// Bytes of payload of a packet made by `-generate`, unless told otherwise.
@@ -93,7 +94,7 @@ fn parse_options<'a>(args: &[&'a str]) -> Result<Options<'a>, String> {
                 }
                 o.l7_len = Some(len);
             }
-            "--ct-next" => o.ct_next.push(ct_state(value()?)?),
+            "--ct-next" => o.ct_next.push(parse_ct_state(value()?)?),
             _ if arg.starts_with('-') => return Err(format!("{arg}: unknown option")),
             _ if o.words.len() == 3 => return Err("too many arguments".into()),
             _ => o.words.push(arg),
@@ -102,11 +103,46 @@ fn parse_options<'a>(args: &[&'a str]) -> Result<Options<'a>, String> {
     Ok(o)
 }
 
-/// Connection state from `trk,new`-like text.
-fn ct_state(text: &str) -> Result<u32, String> {
-    let signed: String = text.split([',', '|']).map(|w| format!("+{}", w.trim())).collect();
-    let (value, _) = flow::Field::CtState.parse_masked(&signed, &NoNames)?;
-    Ok(value.to_u64() as u32)
+/// Bits of `ct_state` with their names.
+const CT_STATES: [(u32, &str); 8] = [
+    (ct_state::NEW, "new"),
+    (ct_state::EST, "est"),
+    (ct_state::REL, "rel"),
+    (ct_state::RPL, "rpl"),
+    (ct_state::INV, "inv"),
+    (ct_state::TRK, "trk"),
+    (ct_state::SNAT, "snat"),
+    (ct_state::DNAT, "dnat"),
+];
+
+fn ct_state_text(state: u32) -> String {
+    let names: Vec<_> = CT_STATES.iter().filter(|(bit, _)| state & bit != 0).map(|(_, n)| *n).collect();
+    if names.is_empty() { "0".to_owned() } else { names.join("|") }
+}
+
+/// Connection state from text like `trk,new` (ovs-fields(7) says which bits go together).
+fn parse_ct_state(text: &str) -> Result<u32, String> {
+    let mut state = 0;
+    for word in text.split([',', ' ']).filter(|w| !w.is_empty()) {
+        let known = CT_STATES.iter().find(|(_, name)| *name == word);
+        let (bit, _) = known.ok_or_else(|| format!("{word}: unknown connection tracking state flag"))?;
+        state |= bit;
+    }
+    let has = |bits: u32| state & bits != 0;
+    let rules = [
+        (has(!0) && !has(ct_state::TRK), "If \"trk\" is unset, no other flags are set"),
+        (
+            has(ct_state::INV) && has(!(ct_state::TRK | ct_state::INV)),
+            "when \"inv\" is set, only \"trk\" may also be set",
+        ),
+        (has(ct_state::NEW) && has(ct_state::EST), "\"new\" and \"est\" are mutually exclusive"),
+        (has(ct_state::NEW) && has(ct_state::RPL), "\"new\" and \"rpy\" are mutually exclusive"),
+    ];
+    let broken = rules.iter().filter(|(is_broken, _)| *is_broken);
+    let text: String = broken
+        .map(|(_, why)| format!("{}: invalid connection state: {why}\n", ct_state_text(state)))
+        .collect();
+    if text.is_empty() { Ok(state) } else { Err(text) }
 }
 
 /// Bytes from hexadecimal digits with optional white space.
@@ -230,17 +266,86 @@ fn trace_all(target: Target<'_>, actions: Option<&[OfAction]>, o: &Options<'_>) 
     let recircs = trace_one(&mut out, &target, &target.flow, None, actions, o.names);
     waiting.extend(recircs);
     let mut rounds = 0;
-    while let Some((id, flow)) = waiting.pop_front() {
+    let mut ct_next = o.ct_next.iter().copied();
+    while let Some(mut recirc) = waiting.pop_front() {
         rounds += 1;
         if rounds > RECIRC_MAX {
             break;
         }
         let rule = "=".repeat(79);
-        let _ = write!(out, "\n\n{rule}\nrecirc({id:#x})\n{rule}\n\n");
-        let recircs = trace_one(&mut out, &target, &flow, Some(id), None, o.names);
+        let _ = write!(out, "\n\n{rule}\nrecirc({:#x})", recirc.id);
+        if recirc.is_ct {
+            resume_conntrack(&mut out, &mut recirc, ct_next.next());
+        } else {
+            out.push('\n');
+        }
+        let _ = write!(out, "{rule}\n\n");
+        let recircs = trace_one(&mut out, &target, &recirc.flow, Some(recirc.id), None, o.names);
         waiting.extend(recircs);
     }
     out
+}
+
+/// A packet that comes back.
+struct Recirc {
+    id: u32,
+    flow: Flow,
+    is_ct: bool,
+    nat: Option<action::Nat>,
+}
+
+/// What connection tracking might have said of the packet: what was asked for, or that it is new. A
+/// translation takes the first address and port that it may.
+fn resume_conntrack(out: &mut String, recirc: &mut Recirc, wanted: Option<u32>) {
+    const DEFAULT: u32 = ct_state::TRK | ct_state::NEW;
+    recirc.flow.ct_state = wanted.unwrap_or(DEFAULT);
+    let _ = match wanted {
+        None => {
+            writeln!(out, " - resume conntrack with default ct_state=trk|new (use --ct-next to customize)")
+        }
+        Some(state) => writeln!(out, " - resume conntrack with ct_state={}", ct_state_text(state)),
+    };
+    let Some(nat) = &recirc.nat else { return };
+    let f = &mut recirc.flow;
+    let _ = writeln!(out, "Replacing src/dst IP/ports to simulate NAT:");
+    let _ = writeln!(out, " Initial flow: {}", addresses(f, nat));
+    let is_src = nat.flags.contains(action::NatFlags::SRC);
+    let is_dst = nat.flags.contains(action::NatFlags::DST);
+    match nat.addr {
+        Some(AddrRange::V4(first, _)) => {
+            let first = first.into();
+            f.nw_src = if is_src { first } else { f.nw_src };
+            f.nw_dst = if is_dst { first } else { f.nw_dst };
+        }
+        Some(AddrRange::V6(first, _)) => {
+            let first: flow::U128 = u128::from(first).into();
+            f.ipv6_src = if is_src { first } else { f.ipv6_src };
+            f.ipv6_dst = if is_dst { first } else { f.ipv6_dst };
+        }
+        None => {}
+    }
+    if nat.addr.is_some() && nat.port_min != 0 {
+        f.tp_src = if is_src { nat.port_min } else { f.tp_src };
+        f.tp_dst = if is_dst { nat.port_min } else { f.tp_dst };
+    }
+    let _ = writeln!(out, " Modified flow: {}", addresses(f, nat));
+}
+
+/// Addresses and ports of a packet, of the family that is translated.
+fn addresses(f: &Flow, nat: &action::Nat) -> String {
+    let (sport, dport) = (f.tp_src, f.tp_dst);
+    match nat.addr {
+        Some(AddrRange::V4(..)) => {
+            let (src, dst) = (Ipv4Addr::from(f.nw_src), Ipv4Addr::from(f.nw_dst));
+            format!("nw_src={src},tp_src={sport},nw_dst={dst},tp_dst={dport}")
+        }
+        Some(AddrRange::V6(..)) => {
+            let address = |a: flow::U128| Ipv6Addr::from(u128::from(a));
+            let (src, dst) = (address(f.ipv6_src), address(f.ipv6_dst));
+            format!("ipv6_src=[{src}],tp_src={sport},ipv6_dst=[{dst}],tp_dst={dport}")
+        }
+        None => String::new(),
+    }
 }
 
 /// Traces one pass; returns the recirculations that it leads to.
@@ -251,7 +356,7 @@ fn trace_one(
     recirc: Option<u32>,
     actions: Option<&[OfAction]>,
     names: bool,
-) -> Vec<(u32, Flow)> {
+) -> Vec<Recirc> {
     let fabric = target.fabric;
     let mut flow = flow.clone();
     flow.actset_output = OfPort::UNSET.0.into();
@@ -333,7 +438,7 @@ fn explain_slow_path(out: &mut String, slow: SlowPath) {
 /// What a trace with a packet does besides forwarding: packets for the controller are really sent.
 fn run_side_effects(fabric: &Fabric, packet: &Packet, flow: &Flow, actions: &Actions) {
     let pruned = without_outputs(actions);
-    if pruned.iter().any(|a| matches!(a, Action::Userspace(_) | Action::Clone(_))) {
+    if pruned.iter().any(|a| matches!(a, Action::Userspace(_) | Action::Clone(_) | Action::Ct(_))) {
         fabric.dpif.execute(packet.clone(), flow, &pruned);
     }
 }
@@ -379,12 +484,17 @@ fn without_outputs(actions: &Actions) -> Actions {
     actions.iter().filter_map(keep).collect()
 }
 
-fn recirculations(t: &Translation) -> Vec<(u32, Flow)> {
+fn recirculations(t: &Translation) -> Vec<Recirc> {
     let recirc = |a: &Action| match a {
         Action::Recirc(id) => {
-            let mut flow = t.flow.clone();
-            flow.recirc_id = *id;
-            Some((*id, flow))
+            let tracked = t.ct_recircs.iter().find(|r| r.id == *id);
+            Some(match tracked {
+                Some(r) => Recirc { id: *id, flow: r.flow.clone(), is_ct: true, nat: r.nat },
+                None => {
+                    let flow = Flow { recirc_id: *id, ..t.flow.clone() };
+                    Recirc { id: *id, flow, is_ct: false, nat: None }
+                }
+            })
         }
         _ => None,
     };

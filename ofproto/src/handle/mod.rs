@@ -5,6 +5,7 @@
 //! by the functions of the file of its family.
 
 pub mod bundles;
+mod ct_flush;
 pub mod flow_mods;
 mod flow_monitor;
 mod flow_stats;
@@ -153,6 +154,8 @@ fn dispatch(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result<(), OfError> {
         MsgType::TableDescRequest => tables::desc(cx, msg),
         MsgType::BundleControl => bundles::control(cx, msg),
         MsgType::BundleAddMessage => bundles::add(cx, msg),
+        MsgType::CtFlushZone => ct_flush::zone(cx, msg),
+        MsgType::CtFlush => ct_flush::matching(cx, msg),
         MsgType::TlvTableMod => tlv_table::change(cx, msg),
         MsgType::TlvTableRequest => tlv_table::show(cx, msg),
         other => groups_meters::dispatch(cx, msg, other),

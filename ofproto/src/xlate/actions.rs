@@ -91,6 +91,9 @@ impl Ctx<'_> {
                 self.wc.metadata |= a.mask;
                 self.flow.metadata = (self.flow.metadata & !a.mask) | (a.metadata & a.mask);
             }
+            Action::Ct(a) => self.ct(a),
+            Action::CtClear(_) => self.ct_clear(),
+            Action::Nat(a) => self.ct_nat = Some(**a),
             Action::GotoTable(a) => self.table_action(in_port(&self.flow), a.table_id, true),
             // They say something about the rule, not about the packet.
             Action::Note(_) | Action::Conjunction(_) => {}
@@ -98,7 +101,7 @@ impl Ctx<'_> {
         }
     }
 
-    /// Groups, meters, connection tracking, MPLS, NSH and sampling have their place here; until they
+    /// Groups, meters, MPLS, NSH and sampling have their place here; until they
     /// are built, a packet that needs them is dropped and counted rather than sent on half changed.
     fn not_built(&mut self, action: &Action, _rest: &[Action]) {
         let text = format!("{} is not supported yet", text::action(action));
@@ -258,7 +261,10 @@ impl Ctx<'_> {
     fn resubmit(&mut self, a: &action::Resubmit) {
         let port = if a.in_port == OfPort::IN_PORT { in_port(&self.flow) } else { a.in_port };
         let table = if a.table_id == action::Resubmit::SAME_TABLE { self.table } else { a.table_id };
-        self.table_action(port, table, false);
+        match a.with_ct_orig {
+            true => self.resubmit_ct(port, table),
+            false => self.table_action(port, table, false),
+        }
     }
 
     fn learn(&mut self, a: &action::Learn) {

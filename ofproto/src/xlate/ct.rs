@@ -4,7 +4,7 @@ use super::ctx::Ctx;
 use super::trace::NodeKind;
 use crate::ids::OfPort;
 use dpif::{Action, Ct, Nat, NatAddr, NatDirection};
-use flow::{Field, Flow, Mask, U128};
+use flow::{Flow, Mask, U128};
 use openflow::action::{self as of, AddrRange, CtFlags, CtZone, NatFlags, alg};
 use packet::header::Masked;
 
@@ -26,6 +26,9 @@ impl Ctx<'_> {
         self.ct_nat = None;
         let looked_at = (self.wc.ct_mark, self.wc.ct_label);
         (self.wc.ct_mark, self.wc.ct_label) = (0, U128::ZERO);
+        if a.actions.is_empty() {
+            self.report(NodeKind::Action, || "drop".to_owned());
+        }
         self.list(&a.actions);
         let nat = self.ct_nat.take();
         let (mark, label) = (self.wc.ct_mark, self.wc.ct_label);
@@ -109,7 +112,7 @@ impl Ctx<'_> {
             self.report(NodeKind::Error, || "resubmit(ct) with non-tracked or non-IP packet!".to_owned());
             return;
         }
-        self.table_action_swapped(port, table, swap_tuples);
+        self.table_action_as(port, table, false, swap_tuples);
     }
 }
 
@@ -136,8 +139,7 @@ fn within(m: Masked<U128>) -> Masked<U128> {
 
 /// Forgets what connection tracking said.
 pub fn clear(f: &mut Flow) {
-    let fields = [Field::CtState, Field::CtZone, Field::CtMark, Field::CtLabel];
-    fields.iter().for_each(|field| field.clear(f));
+    (f.ct_state, f.ct_zone, f.ct_mark, f.ct_label) = (0, 0, 0, U128::ZERO);
     (f.ct_nw_proto, f.ct_tp_src, f.ct_tp_dst) = (0, 0, 0);
     if f.is_ip() {
         (f.ct_nw_src, f.ct_nw_dst) = (0, 0);
@@ -164,8 +166,8 @@ fn datapath_nat(nat: &of::Nat) -> Nat {
             (v6(min), v6(max))
         }
     });
-    let ports = (addr.is_some() && nat.port_min != 0)
-        .then_some((nat.port_min, nat.port_max.max(nat.port_min)));
+    let ports =
+        (addr.is_some() && nat.port_min != 0).then_some((nat.port_min, nat.port_max.max(nat.port_min)));
     let hash = nat.flags.contains(NatFlags::PROTO_HASH);
     Nat {
         direction,

@@ -1,5 +1,6 @@
 //! The context of a translation: lookups, recursion, freezing, and the end.
 
+use super::ct::CtRecirc;
 use super::lessons::Lessons;
 use super::trace::{NodeKind, Trace};
 use super::{SwitchInput, Translation, wildcards};
@@ -14,7 +15,7 @@ use crate::switch::{State, Switch};
 use crate::table::TableMiss;
 use dpif::{Action, Actions, DropReason, SlowPath};
 use flow::{Flow, Mask, Tunnel, Value};
-use openflow::action::Action as OfAction;
+use openflow::action::{self, Action as OfAction};
 use openflow::msg::switch_config::FragHandling;
 use std::sync::Arc;
 
@@ -72,6 +73,10 @@ pub(super) struct Ctx<'a> {
     pub mirrors: u32,
     /// Bytes that the next output may send (`output(max_len=...)`).
     pub trunc: Option<u32>,
+    /// What `nat` within a `ct` says.
+    pub ct_nat: Option<action::Nat>,
+    /// Packets that went round by `ct`, for a trace.
+    pub ct_recircs: Vec<CtRecirc>,
     /// The sessions that the packet is for.
     pub sessions: Vec<Arc<Bfd>>,
     /// The packet as it came.
@@ -114,6 +119,8 @@ impl<'a> Ctx<'a> {
             pending_encap: false,
             mirrors: 0,
             trunc: None,
+            ct_nat: None,
+            ct_recircs: Vec::new(),
             sessions: Vec::new(),
             original: input.flow.clone(),
         };
@@ -297,11 +304,25 @@ impl<'a> Ctx<'a> {
 
     /// Looks `table` up as if the packet had come from `port`, and runs what is found.
     pub fn table_action(&mut self, port: OfPort, table: u8, honor_miss: bool) {
+        self.table_action_as(port, table, honor_miss, |_, _| ());
+    }
+
+    /// The same with a packet that `swap` makes another for the lookup, and the same again after it.
+    pub fn table_action_as(
+        &mut self,
+        port: OfPort,
+        table: u8,
+        honor_miss: bool,
+        swap: impl Fn(&mut Flow, &mut Mask),
+    ) {
         if !self.may_descend() {
             return;
         }
         let (old_table, old_rule, old_cookie) = (self.table, self.rule.take(), self.rule_cookie);
-        if let Some(rule) = self.lookup_from(port, table, honor_miss) {
+        swap(&mut self.flow, &mut self.wc);
+        let found = self.lookup_from(port, table, honor_miss);
+        swap(&mut self.flow, &mut self.wc);
+        if let Some(rule) = found {
             self.deeper(|cx| cx.run_rule(&rule));
         }
         (self.table, self.rule, self.rule_cookie) = (old_table, old_rule, old_cookie);
@@ -417,6 +438,7 @@ impl<'a> Ctx<'a> {
             slow: self.slow,
             effects: self.effects,
             recircs: self.recircs,
+            ct_recircs: self.ct_recircs,
             sessions: self.sessions,
             error: self.error,
             may_install: !self.volatile,

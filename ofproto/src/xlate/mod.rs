@@ -8,6 +8,7 @@
 //! - [`actions`]: one arm per OpenFlow action
 //! - [`output`]: ports, patch cables, flooding, the controller
 //! - [`normal`]: the learning switch; [`vlan`]: what bundles do to VLAN tags
+//! - [`ct`]: connection tracking
 //! - [`mirror`]: copies for mirrors
 //! - [`tunnel`]: into and out of tunnels
 //! - [`select`]: `bundle` and `multipath`
@@ -16,6 +17,7 @@
 //! - [`trace`]: what `ofproto/trace` shows
 
 mod actions;
+pub mod ct;
 mod ctx;
 mod lessons;
 mod mirror;
@@ -79,6 +81,8 @@ pub struct Translation {
     pub effects: Vec<Effect>,
     /// Frozen states that the actions refer to.
     pub recircs: Vec<Arc<RecircNode>>,
+    /// Of these, packets that went through connection tracking; only with a trace.
+    pub ct_recircs: Vec<ct::CtRecirc>,
     /// The sessions of the switch's own ports that the packet is for.
     pub sessions: Vec<Arc<Bfd>>,
     /// Why the packet is dropped, if translation failed.
@@ -162,6 +166,7 @@ fn dropped(key: &Flow, error: DropReason, generation: u64) -> Translation {
         slow: SlowPath::empty(),
         effects: Vec::new(),
         recircs: Vec::new(),
+        ct_recircs: Vec::new(),
         sessions: Vec::new(),
         error,
         may_install: false,
