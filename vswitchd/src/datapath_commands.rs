@@ -2,7 +2,8 @@
 //! `upcall/*`, `revalidator/*`, `ofproto/trace*`, `bridge/*`.
 
 use crate::bridge::Bridges;
-use crate::dpctl::{self, Datapaths};
+use crate::dpctl::conntrack::{self, Trackers};
+use crate::dpctl::{self, Datapaths, fragments};
 use crate::dpif_commands::{self, Switchable};
 use dpif::Dpif;
 use ofproto::fabric::Fabric;
@@ -37,33 +38,66 @@ fn on_fabrics<T>(b: &Bridges, f: impl FnOnce(Fabrics<'_>) -> T) -> T {
     f(&all)
 }
 
-/// Arguments, and the clock in milliseconds.
-type Dpctl = fn(Datapaths<'_>, &[&str], u64) -> Answer;
+/// What runs a command.
+enum Run {
+    /// Datapaths, arguments, and the clock in milliseconds.
+    Flows(fn(Datapaths<'_>, &[&str], u64) -> Answer),
+    Tracker(fn(Trackers<'_>, &[&str]) -> Answer),
+}
+use Run::{Flows, Tracker};
 
 /// Name without its `dpctl/`, usage, least and most arguments; in the order of `dpctl/list-commands`.
-const DPCTL: [(&str, &str, usize, usize, Dpctl); 15] = [
-    ("dump-dps", "", 0, 0, |dps, _, _| dpctl::dump_dps(dps)),
-    ("show", "[-s] [dp...]", 0, UNLIMITED, |dps, args, _| dpctl::show(dps, args)),
-    ("dump-flows", "[-m] [--names] [dp] [filter=..] [type=..] [pmd=..]", 0, 8, dpctl::dump_flows),
-    ("add-flow", PUT, 2, 8, |dps, args, now_ms| dpctl::add_flow(dps, args, false, now_ms)),
-    ("mod-flow", PUT, 2, 8, |dps, args, now_ms| dpctl::add_flow(dps, args, true, now_ms)),
-    ("get-flow", "[dp] ufid", 1, 4, dpctl::get_flow),
-    ("del-flow", "[dp] flow", 1, 4, |dps, args, _| dpctl::del_flow(dps, args)),
-    ("add-flows", "[dp] file", 1, 4, |dps, args, now_ms| dpctl::add_flows(dps, args, false, now_ms)),
-    ("mod-flows", "[dp] file", 1, 4, |dps, args, now_ms| dpctl::add_flows(dps, args, true, now_ms)),
-    ("del-flows", "[dp]", 0, 1, |dps, args, _| dpctl::del_flows(dps, args)),
-    ("offload-stats-show", "[dp]", 0, UNLIMITED, |dps, args, _| dpctl::offload_stats(dps, args)),
-    ("cache-get-size", "[dp]", 0, UNLIMITED, |dps, args, _| dpctl::cache_sizes(dps, args)),
-    ("list-commands", "", 0, UNLIMITED, |_, _, _| Ok(dpctl_commands())),
-    ("parse-actions", "actions", 1, UNLIMITED, |_, args, _| dpctl::parse_actions(args)),
-    ("normalize-actions", "actions", 2, UNLIMITED, |_, args, _| dpctl::normalize_actions(args)),
+const DPCTL: [(&str, &str, usize, usize, Run); 33] = [
+    ("dump-dps", "", 0, 0, Flows(|dps, _, _| dpctl::dump_dps(dps))),
+    ("show", "[-s] [dp...]", 0, UNLIMITED, Flows(|dps, args, _| dpctl::show(dps, args))),
+    ("dump-flows", "[-m] [--names] [dp] [filter=..] [type=..] [pmd=..]", 0, 8, Flows(dpctl::dump_flows)),
+    ("add-flow", PUT, 2, 8, Flows(|dps, args, now_ms| dpctl::add_flow(dps, args, false, now_ms))),
+    ("mod-flow", PUT, 2, 8, Flows(|dps, args, now_ms| dpctl::add_flow(dps, args, true, now_ms))),
+    ("get-flow", "[dp] ufid", 1, 4, Flows(dpctl::get_flow)),
+    ("del-flow", "[dp] flow", 1, 4, Flows(|dps, args, _| dpctl::del_flow(dps, args))),
+    ("add-flows", "[dp] file", 1, 4, Flows(|dps, args, now_ms| dpctl::add_flows(dps, args, false, now_ms))),
+    ("mod-flows", "[dp] file", 1, 4, Flows(|dps, args, now_ms| dpctl::add_flows(dps, args, true, now_ms))),
+    ("del-flows", "[dp]", 0, 1, Flows(|dps, args, _| dpctl::del_flows(dps, args))),
+    ("offload-stats-show", "[dp]", 0, UNLIMITED, Flows(|dps, args, _| dpctl::offload_stats(dps, args))),
+    ("dump-conntrack", "[-m] [-s] [dp] [zone=N]", 0, 6, Tracker(conntrack::dump)),
+    ("flush-conntrack", "[dp] [zone=N] [ct-orig-tuple] [ct-reply-tuple]", 0, 4, Tracker(conntrack::flush)),
+    ("cache-get-size", "[dp]", 0, UNLIMITED, Flows(|dps, args, _| dpctl::cache_sizes(dps, args))),
+    ("ct-stats-show", "[dp] [zone=N]", 0, 5, Tracker(conntrack::stats)),
+    ("ct-bkts", "[dp] [gt=N]", 0, 2, Tracker(conntrack::buckets)),
+    ("ct-set-maxconns", "[dp] maxconns", 1, 2, Tracker(conntrack::set_maxconns)),
+    ("ct-get-maxconns", "[dp]", 0, 1, Tracker(conntrack::maxconns)),
+    ("ct-get-nconns", "[dp]", 0, 1, Tracker(conntrack::nconns)),
+    ("ct-enable-tcp-seq-chk", "[dp]", 0, 1, Tracker(|d, args| conntrack::set_sequence_check(d, args, true))),
+    (
+        "ct-disable-tcp-seq-chk",
+        "[dp]",
+        0,
+        1,
+        Tracker(|d, args| conntrack::set_sequence_check(d, args, false)),
+    ),
+    ("ct-get-tcp-seq-chk", "[dp]", 0, 1, Tracker(conntrack::sequence_check)),
+    ("ct-set-limits", "[dp] [default=L] [zone=N,limit=L]...", 1, UNLIMITED, Tracker(conntrack::set_limits)),
+    ("ct-del-limits", "[dp] zone=N1[,N2]...", 1, 2, Tracker(conntrack::del_limits)),
+    ("ct-get-limits", "[dp] [zone=N1[,N2]...]", 0, 2, Tracker(conntrack::limits)),
+    ("ipf-set-enabled", "[dp] v4|v6", 1, 2, Tracker(|d, args| fragments::set_enabled(d, args, true))),
+    ("ipf-set-disabled", "[dp] v4|v6", 1, 2, Tracker(|d, args| fragments::set_enabled(d, args, false))),
+    ("ipf-set-min-frag", "[dp] v4|v6 minfragment", 2, 3, Tracker(fragments::set_min_frag)),
+    ("ipf-set-max-nfrags", "[dp] maxfrags", 1, 2, Tracker(fragments::set_max_nfrags)),
+    ("ipf-get-status", "[dp]", 0, 3, Tracker(fragments::status)),
+    ("list-commands", "", 0, UNLIMITED, Flows(|_, _, _| Ok(dpctl_commands()))),
+    ("parse-actions", "actions", 1, UNLIMITED, Flows(|_, args, _| dpctl::parse_actions(args))),
+    ("normalize-actions", "actions", 2, UNLIMITED, Flows(|_, args, _| dpctl::normalize_actions(args))),
 ];
 const PUT: &str = "[dp] flow actions";
 
 fn add_dpctl(r: &mut Registry<Bridges>) {
     for (name, usage, min, max, run) in DPCTL {
-        r.add_sync(&format!("dpctl/{name}"), usage, min, max, move |b: &mut Bridges, args| {
-            on_datapaths(b, |dps, now_ms| run(dps, args, now_ms))
+        r.add_sync(&format!("dpctl/{name}"), usage, min, max, move |b: &mut Bridges, args| match &run {
+            Flows(f) => on_datapaths(b, |dps, now_ms| f(dps, args, now_ms)),
+            Tracker(f) => {
+                let all: Vec<_> = b.layers().domains().map(|(_, d)| d.datapath.clone()).collect();
+                f(&all, args)
+            }
         });
     }
 }

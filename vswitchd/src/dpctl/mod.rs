@@ -2,7 +2,10 @@
 //!
 //! Pure text in and out over [`Dpif`]s; the registry adds the commands in `commands.rs`.
 
+pub mod conntrack;
+mod ct_match;
 mod flows;
+pub mod fragments;
 mod normalize;
 mod show;
 #[cfg(test)]
