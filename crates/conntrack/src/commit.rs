@@ -49,6 +49,7 @@ impl Conntrack {
             Err(error) => {
                 if error == ConntrackError::Full {
                     self.counters.full.fetch_add(1, Relaxed);
+                    coverage::counter::conntrack_full.inc();
                 }
                 return None;
             }

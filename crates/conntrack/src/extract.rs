@@ -45,6 +45,7 @@ pub fn extract(p: &Packet, family: Family, zone: u16) -> Option<Extracted> {
     let mut key = Key { zone, family, ..Key::default() };
     read_l3(l3, &mut key, true)?;
     if verify && !transport_checksum_ok(&key, l4) {
+        coverage::counter::conntrack_l4csum_err.inc();
         return None;
     }
     let (mut tcp, mut is_related) = (None, false);
@@ -72,6 +73,7 @@ fn read_l3(l3: &[u8], key: &mut Key, verify: bool) -> Option<usize> {
         Family::V4 => {
             let header = header_v4(l3)?;
             if verify && finish(sum(header)) != 0 {
+                coverage::counter::conntrack_l3csum_err.inc();
                 return None;
             }
             let addr = |at| Some(U128 { hi: 0, lo: u64::from(be32(header, at)?) });

@@ -133,6 +133,7 @@ pub fn update(
     let [a, b] = peers;
     let (src, dst) = if from == 0 { (a, b) } else { (b, a) };
     if flags_are_invalid(s.flags) {
+        coverage::counter::conntrack_invalid_tcp_flags.inc();
         return (Verdict::Invalid, None);
     }
     if s.flags & (SYN | ACK) == SYN {
@@ -146,7 +147,11 @@ pub fn update(
         }
     }
     let pass = measure(src, dst, s);
-    if in_window(src, dst, s, &pass) || !check_seq {
+    let is_inside = in_window(src, dst, s, &pass);
+    if is_inside || !check_seq {
+        if !is_inside {
+            coverage::counter::conntrack_tcp_seq_chk_bypass.inc();
+        }
         slide(src, dst, &pass);
         advance(src, dst, s.flags);
         return (Verdict::Valid, Some(timeout(src.state, dst.state)));
@@ -161,6 +166,7 @@ pub fn update(
         }
         return (Verdict::Valid, None);
     }
+    coverage::counter::conntrack_tcp_seq_chk_failed.inc();
     (Verdict::Invalid, None)
 }
 

@@ -243,6 +243,9 @@ impl Conntrack {
             }
             Outcome::Known(self.update(conn, r, is_reply, pass))
         });
+        if found.is_none() && natted {
+            coverage::counter::conntrack_lookup_natted_miss.inc();
+        }
         if found.is_some() || !natted || pass.request.nat.is_some() {
             return found;
         }

@@ -57,10 +57,27 @@ fn take_zone(args: &mut Vec<&str>) -> Option<u16> {
     Some(zone)
 }
 
-/// A number at the start of a text, as `scanf` takes it.
-pub(super) fn leading_number<T: std::str::FromStr>(text: &str) -> Option<T> {
+/// A number at the start of a text, as `scanf` takes it: what does not fit loses its upper bits.
+pub(super) fn leading_number<T: Truncated>(text: &str) -> Option<T> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    text.get(..end)?.parse().ok()
+    text.get(..end)?.parse().ok().map(T::truncated)
+}
+
+/// The low bits of a number.
+pub(super) trait Truncated {
+    fn truncated(n: u64) -> Self;
+}
+
+impl Truncated for u16 {
+    fn truncated(n: u64) -> Self {
+        n as u16
+    }
+}
+
+impl Truncated for u32 {
+    fn truncated(n: u64) -> Self {
+        n as u32
+    }
 }
 
 /// `dpctl/dump-conntrack [-m] [-s] [DP] [zone=N]`.
