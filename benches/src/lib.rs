@@ -1,3 +1,58 @@
 //! The rigs behind the figures in the README; each is a binary of its own.
 
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
+
+use std::fs;
+use std::path::PathBuf;
+
+/// Debian's daemon.
+pub const STOCK: &str = "/usr/lib/openvswitch-switch/ovs-vswitchd";
+
+/// `OVS_RS_VSWITCHD`, or what was built beside the running bench.
+pub fn our_daemon() -> PathBuf {
+    let beside = || std::env::current_exe().unwrap().with_file_name("ovs-vswitchd");
+    std::env::var_os("OVS_RS_VSWITCHD").map_or_else(beside, PathBuf::from)
+}
+
+/// Seconds of processor time that a process has used, in user and kernel mode (proc(5), `stat`).
+pub fn cpu_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    // The name, in parentheses, may contain anything.
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
+    (ticks(11) + ticks(12)) as f64 / 100.0
+}
+
+/// Resident memory in bytes (proc(5), `status`).
+pub fn resident(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
+}
+
+/// The middle one of some figures.
+pub fn median(figures: &[f64]) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let half = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[half] } else { f64::midpoint(sorted[half - 1], sorted[half]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), 2.5);
+    }
+
+    #[test]
+    fn this_process_uses_memory_and_time() {
+        let before = cpu_seconds(std::process::id());
+        while cpu_seconds(std::process::id()) <= before {}
+        assert!(resident(std::process::id()) > 100_000.0);
+    }
+}

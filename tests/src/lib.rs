@@ -73,7 +73,7 @@ impl Sandbox {
         Self::start(binary, options, None)
     }
 
-    fn start(binary: &Path, options: &[&str], namespace: Option<String>) -> Self {
+    pub(crate) fn start(binary: &Path, options: &[&str], namespace: Option<String>) -> Self {
         let mut sandbox = Sandbox {
             dir: tempfile::tempdir().unwrap(),
             database: None,

@@ -3,6 +3,7 @@
 //! Needs root and `ip`; where that is not there, [`Lan::new`] says so and the test is skipped.
 
 use crate::{PATIENCE, Sandbox};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
@@ -65,12 +66,17 @@ impl Lan {
     /// A daemon with bridge `br0`, not connected to anything. `None`, with the reason on standard error, where
     /// namespaces cannot be made.
     pub fn new() -> Option<Self> {
+        Self::on(crate::daemon_binary())
+    }
+
+    /// As [`Lan::new`] with another daemon.
+    pub fn on(daemon: &Path) -> Option<Self> {
         let mut namespaces = Namespaces::new();
         if let Err(why) = namespaces.add(SWITCH) {
             eprintln!("skipped: no network namespaces: {why}");
             return None;
         }
-        let sandbox = Sandbox::in_namespace(&namespaces.full(SWITCH), &[]);
+        let sandbox = Sandbox::start(daemon, &[], Some(namespaces.full(SWITCH)));
         sandbox.vsctl(&["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev"]);
         Some(Lan { sandbox, children: Vec::new(), namespaces })
     }
@@ -78,13 +84,18 @@ impl Lan {
     /// As [`Lan::new`], with hosts `h1` to `hN` on ports of these names, with addresses 10.0.0.N and fd00::N.
     pub fn with_hosts(hosts: usize) -> Option<Self> {
         let mut lan = Self::new()?;
+        lan.add_hosts(hosts);
+        Some(lan)
+    }
+
+    /// Hosts `h1` to `hN` on ports of these names, with addresses 10.0.0.N and fd00::N.
+    pub fn add_hosts(&mut self, hosts: usize) {
         for no in 1..=hosts {
-            lan.host(no);
+            self.host(no);
             let name = format!("h{no}");
             let request = format!("ofport_request={no}");
-            lan.sandbox.vsctl(&["add-port", "br0", &name, "--", "set", "interface", &name, &request]);
+            self.sandbox.vsctl(&["add-port", "br0", &name, "--", "set", "interface", &name, &request]);
         }
-        Some(lan)
     }
 
     /// A namespace `hN` with a device `eth0`, whose other end is `hN` in the switch's namespace.
@@ -219,10 +230,15 @@ impl Lan {
 
     /// Runs iperf3 against a server; bits per second that came through.
     pub fn iperf(&self, from: &str, to: &str, options: &str) -> f64 {
-        let out = self.run(from, &format!("iperf3 -J -c {to} {options}"));
-        let report: serde_json::Value = serde_json::from_str(&out).unwrap();
-        let received = &report["end"]["sum_received"]["bits_per_second"];
-        received.as_f64().unwrap_or_else(|| panic!("{out}"))
+        self.try_iperf(from, to, options).unwrap_or_else(|out| panic!("{out}"))
+    }
+
+    /// As [`Lan::iperf`]; what iperf3 said if it did not get through.
+    pub fn try_iperf(&self, from: &str, to: &str, options: &str) -> Result<f64, String> {
+        let out = self.output(from, &format!("iperf3 -J -c {to} {options}"));
+        let out = String::from_utf8_lossy(&out.stdout).into_owned();
+        let report: serde_json::Value = serde_json::from_str(&out).map_err(|_| out.clone())?;
+        report["end"]["sum_received"]["bits_per_second"].as_f64().ok_or(out)
     }
 }
 
