@@ -9,6 +9,11 @@ use vswitchd::main_loop;
 use vswitchd::process::options::{self, Action, LogOption, Options};
 use vswitchd::process::{Daemon, Dirs, Fatal, help_text, signals, version_text};
 
+/// Rules are small and stay, messages are large and go: libc's allocator lays both side by side and ends with a heap
+/// three times as large as what lives in it. This one keeps sizes apart, and is faster.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
     let parsed = match options::parse(args, Dirs::from_env()) {
