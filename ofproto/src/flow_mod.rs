@@ -57,7 +57,7 @@ pub enum Command {
 #[derive(Clone, Debug)]
 pub struct Change {
     pub command: Command,
-    pub matching: Match,
+    pub matching: MiniMatch,
     pub priority: u16,
     pub filter: Filter,
     /// For a new rule; for a modify, [`COOKIE_KEEP`] keeps the old one.
@@ -158,11 +158,12 @@ impl Switch {
             Command::Modify { strict } => self.modify_flows(change, strict, now_ms),
             Command::Delete { strict } => {
                 check_table(change.filter.table)?;
-                let rules = self.select(&change.matching, change.priority, strict, &change.filter);
+                let m = change.matching.expand();
+                let rules = self.select(&m, change.priority, strict, &change.filter);
                 if rules.iter().any(|r| r.is_hidden()) {
                     return Err(OfError::OfpbrcEperm);
                 }
-                Ok(self.delete_all(&rules))
+                Ok(self.delete_all(rules))
             }
         }
     }
@@ -195,7 +196,7 @@ impl Switch {
         if id == TBL_INTERNAL && !change.flags.contains(RuleFlags::HIDDEN) {
             return Err(OfError::OfpbrcEperm);
         }
-        let m = &change.matching;
+        let m = change.matching.expand();
         let place = self.new_place();
         let table = self.tables.get_mut(usize::from(id)).ok_or(OfError::OfpbrcBadTableId)?;
         let old = table.get(&m.flow, &m.mask, change.priority).cloned();
@@ -205,7 +206,8 @@ impl Switch {
         if change.check_overlap && table.overlaps(&m.flow, &m.mask, change.priority) {
             return Err(OfError::OfpfmfcOverlap);
         }
-        let mut events = Vec::new();
+        // In nearly all cases there is just one, and a bundle keeps them all.
+        let mut events = Vec::with_capacity(1);
         if table.len() as u64 >= u64::from(table.settings.flow_limit) {
             let victim = if table.may_evict() { crate::eviction::choose(table, now_ms) } else { None };
             let victim = victim.ok_or(OfError::OfpfmfcTableFull)?;
@@ -225,7 +227,7 @@ impl Switch {
         now_ms: u64,
     ) -> Result<Vec<RuleEvent>, OfError> {
         check_table(change.filter.table)?;
-        let old = self.select(&change.matching, change.priority, strict, &change.filter);
+        let old = self.select(&change.matching.expand(), change.priority, strict, &change.filter);
         if old.is_empty() {
             let may_add = change.new_cookie != COOKIE_KEEP && change.filter.cookie_mask == 0;
             return if may_add { self.add_flow(change, now_ms) } else { Ok(Vec::new()) };
@@ -237,24 +239,16 @@ impl Switch {
         Ok(old.iter().filter_map(&mut replace_one).collect())
     }
 
-    /// Deletes rules that come ordered by table; tables that lose every rule are emptied at once.
-    fn delete_all(&mut self, rules: &[Arc<Rule>]) -> Vec<RuleEvent> {
-        let mut events = Vec::with_capacity(rules.len());
+    /// Deletes rules, which come ordered by table.
+    fn delete_all(&mut self, rules: Vec<Arc<Rule>>) -> Vec<RuleEvent> {
         for of_table in rules.chunk_by(|a, b| a.table == b.table) {
             let table = of_table.first().and_then(|r| self.tables.get_mut(usize::from(r.table)));
-            match table {
-                Some(table) if table.holds_just(of_table.len()) => {
-                    table.clear();
-                    let reason = RemovedReason::Delete;
-                    events.extend(of_table.iter().map(|r| RuleEvent::Removed { rule: r.clone(), reason }));
-                }
-                _ => {
-                    let remove = |r: &Arc<Rule>| self.remove_rule(r, RemovedReason::Delete);
-                    events.extend(of_table.iter().filter_map(remove));
-                }
+            if let Some(table) = table {
+                table.remove_all(of_table);
             }
         }
-        events
+        let removed = |rule| RuleEvent::Removed { rule, reason: RemovedReason::Delete };
+        rules.into_iter().map(removed).collect()
     }
 
     /// Takes a rule out of its table, if it is there.
@@ -298,7 +292,7 @@ fn new_rule(change: &Change, table: u8, place: u32, now_ms: u64) -> Rule {
     Rule {
         table,
         priority: change.priority,
-        matching: MiniMatch::from(&change.matching),
+        matching: change.matching.clone(),
         cookie: change.new_cookie,
         actions: change.actions.clone(),
         idle_timeout_s: change.idle_timeout_s,
@@ -367,3 +361,6 @@ pub fn shorten_timeouts(state: &mut State, id: SwitchId, rule: &Rule, idle_s: u1
     table.insert(&m.flow, &m.mask, Arc::new(new));
     true
 }
+
+#[cfg(test)]
+mod tests;

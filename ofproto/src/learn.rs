@@ -6,7 +6,7 @@ use crate::ids::{OfPort, SwitchId};
 use crate::rule::{Rule, RuleFlags};
 use crate::switch::{State, Switch};
 use crate::table::Table;
-use flow::{Flow, Mask, Match, Subfield, TlvTable, Value};
+use flow::{Flow, Mask, Match, MiniMatch, Subfield, TlvTable, Value};
 use openflow::action::{Action, FinTimeout, Learn, LearnDst, LearnFlags, LearnSrc, Output, SetField};
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -48,7 +48,7 @@ pub fn instantiate(learn: &Learn, flow: &Flow, wc: &mut Mask, tlv: &TlvTable) ->
     let flags = learn.flags.contains(LearnFlags::SEND_FLOW_REM);
     let change = Change {
         command: Command::Add,
-        matching,
+        matching: MiniMatch::from(&matching),
         priority: learn.priority,
         filter,
         new_cookie: learn.cookie,
@@ -84,7 +84,8 @@ impl LearnedFlow {
 
     fn existing<'a>(&self, table: &'a Table) -> Option<&'a std::sync::Arc<Rule>> {
         let c = &self.change;
-        table.get(&c.matching.flow, &c.matching.mask, c.priority)
+        let m = c.matching.expand();
+        table.get(&m.flow, &m.mask, c.priority)
     }
 
     /// Whether the flow is there, as it is to be or otherwise.

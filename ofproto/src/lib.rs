@@ -8,6 +8,7 @@ pub mod admin;
 pub mod async_event;
 pub mod bfd;
 pub mod conn;
+mod discard;
 pub mod effects;
 pub mod eviction;
 pub mod fabric;

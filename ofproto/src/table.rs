@@ -1,8 +1,10 @@
 //! One flow table: rules, limits, eviction, and what happens on a miss.
 
+use crate::discard;
 use crate::rule::Rule;
 use classifier::{Classifier, Conjunction, Found};
 use flow::{Flow, Mask};
+use hashbrown::HashSet;
 use openflow::action::Action;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -124,11 +126,6 @@ impl Table {
         self.len() == 0
     }
 
-    /// Whether that is the number of all rules, hidden ones included.
-    pub fn holds_just(&self, rules: usize) -> bool {
-        self.rules.len() == rules
-    }
-
     pub fn masks(&self) -> usize {
         self.rules.masks()
     }
@@ -193,11 +190,28 @@ impl Table {
         Some(old)
     }
 
-    /// Takes out all rules.
-    pub fn clear(&mut self) {
-        self.hidden = 0;
+    /// Takes out rules that are here. Where more go than stay, the table is filled anew with those that stay.
+    pub fn remove_all(&mut self, gone: &[Arc<Rule>]) {
+        if gone.len() <= self.rules.len() / 2 {
+            for rule in gone {
+                self.remove(rule);
+            }
+            return;
+        }
+        let mut stay = Vec::new();
+        if gone.len() < self.rules.len() {
+            let gone: HashSet<*const Rule> = gone.iter().map(Arc::as_ptr).collect();
+            stay.extend(
+                self.rules.iter().map(|f| f.rule).filter(|r| !gone.contains(&Arc::as_ptr(r))).cloned(),
+            );
+        }
+        discard::later(self.rules.take(), gone.len());
         self.expirable.clear();
-        self.rules.clear();
+        self.hidden = 0;
+        for rule in stay {
+            let m = rule.matching.expand();
+            self.insert(&m.flow, &m.mask, rule);
+        }
     }
 
     fn forget(&mut self, old: &Arc<Rule>) {

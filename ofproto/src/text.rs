@@ -55,7 +55,7 @@ pub fn subfield_is(sf: &Subfield, value: &Value) -> String {
 
 /// The flow that a `learn` action makes, for `ofproto/trace`.
 pub fn learned(change: &Change) -> String {
-    let m = format_match(&change.matching, None, &NoNames, None);
+    let m = format_match(&change.matching.expand(), None, &NoNames, None);
     let mut s = format!("table={} {m} priority={}", change.filter.table, change.priority);
     if change.new_cookie != 0 {
         let _ = write!(s, " cookie={:#x}", change.new_cookie);

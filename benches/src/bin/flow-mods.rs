@@ -1,25 +1,26 @@
 //! Flow tables filled, dumped and emptied with Debian's `ovs-ofctl`: our daemon and Debian's in turn, in one run.
 //!
-//! `flow-mods [rules [shape...]]`: 200,000 rules of every shape unless told otherwise. Needs
-//! `target/release/ovs-vswitchd` (or `OVS_RS_VSWITCHD`) and Debian's packages. Ratios are ours to Debian's: below
-//! 1 is better. Times contain the client's own work.
+//! `flow-mods [rules [rounds [shape...]]]`: 200,000 rules of mixed shapes in 3 rounds unless told otherwise. Needs
+//! `target/release/ovs-vswitchd` (or `OVS_RS_VSWITCHD`) and Debian's packages. Medians of the rounds; ratios are ours
+//! to Debian's: below 1 is better. Wall time contains the client's own work, CPU time is the daemon's alone and
+//! suffers less from what else the machine does.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
+use benches::{STOCK, cpu_seconds, median, our_daemon, resident};
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tests::Sandbox;
-
-const STOCK: &str = "/usr/lib/openvswitch-switch/ovs-vswitchd";
 
 /// Rule `i` of a shape, as `ovs-ofctl` reads it.
 type Shape = fn(u32) -> String;
 
 const SHAPES: &[(&str, Shape)] = &[
+    ("mix", mix),
     ("tcp", |i| {
         let [_, x, y, z] = i.to_be_bytes();
         format!("table=1,priority=100,tcp,nw_src=10.{x}.{y}.{z},tp_dst={},actions=output:1", i % 1000 + 1)
@@ -50,76 +51,98 @@ const SHAPES: &[(&str, Shape)] = &[
     }),
 ];
 
-/// What one daemon took: seconds, and bytes per rule.
-struct Figures {
-    rows: Vec<(&'static str, f64)>,
+/// One of the other shapes after the other.
+fn mix(i: u32) -> String {
+    let (_, shape) = SHAPES[1 + i as usize % (SHAPES.len() - 1)];
+    shape(i)
 }
 
-fn seconds(sandbox: &Sandbox, args: &[&str]) -> f64 {
-    let start = Instant::now();
+/// What is measured, and how its figure is called.
+type Row = (&'static str, f64);
+
+/// Runs `ovs-ofctl`: seconds until it has ended, and processor seconds of the daemon.
+fn run(sandbox: &Sandbox, args: &[&str]) -> [f64; 2] {
+    let pid = sandbox.daemon_pid();
+    let (start, before) = (Instant::now(), cpu_seconds(pid));
     let status = sandbox.command("ovs-ofctl").args(args).stdout(Stdio::null()).status().unwrap();
     assert!(status.success(), "ovs-ofctl {args:?}");
-    start.elapsed().as_secs_f64()
-}
-
-/// Resident memory in bytes.
-fn resident(sandbox: &Sandbox) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", sandbox.daemon_pid())).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
-}
-
-fn measure(daemon: &Path, flows: &Path) -> Figures {
-    let sandbox = Sandbox::with_daemon(daemon, &["--enable-dummy=override", "--disable-system"]);
-    let bridge = "add-br br0 -- set bridge br0 datapath_type=dummy fail_mode=secure";
-    sandbox.vsctl(&bridge.split(' ').collect::<Vec<_>>());
-    let file = flows.to_str().unwrap();
-    let empty = resident(&sandbox);
-    let add = seconds(&sandbox, &["add-flows", "br0", file]);
+    let wall = start.elapsed().as_secs_f64();
+    // Some of the work may come after the answer.
     std::thread::sleep(Duration::from_secs(1));
-    let full = resident(&sandbox);
-    let aggregate = sandbox.ofctl(&["dump-aggregate", "br0"]);
-    let count = aggregate.split("flow_count=").nth(1).unwrap().trim().parse::<f64>().unwrap();
-    let dump = seconds(&sandbox, &["dump-flows", "br0"]);
-    let del = seconds(&sandbox, &["del-flows", "br0"]);
-    let bundle = seconds(&sandbox, &["--bundle", "add-flows", "br0", file]);
-    // One rule stays in each table, so that the others are taken out one by one.
-    for table in [0, 1] {
-        let stays = format!("table={table},cookie=0xffffffffffffffff,priority=65535,arp,actions=drop");
-        sandbox.ofctl(&["add-flow", "br0", &stays]);
-    }
-    let each = seconds(&sandbox, &["del-flows", "br0", "cookie=0/0x8000000000000000"]);
-    let rows = vec![
-        ("add-flows, s", add),
-        ("add-flows --bundle, s", bundle),
-        ("dump-flows, s", dump),
-        ("del-flows, s", del),
-        ("del-flows cookie=..., s", each),
-        ("memory per rule, bytes", (full - empty) / count),
-    ];
-    Figures { rows }
+    [wall, cpu_seconds(pid) - before]
 }
 
-fn our_daemon() -> PathBuf {
-    let beside = || std::env::current_exe().unwrap().with_file_name("ovs-vswitchd");
-    std::env::var_os("OVS_RS_VSWITCHD").map_or_else(beside, PathBuf::from)
+fn count(sandbox: &Sandbox) -> f64 {
+    let aggregate = sandbox.ofctl(&["dump-aggregate", "br0"]);
+    aggregate.split("flow_count=").nth(1).unwrap().trim().parse::<f64>().unwrap()
+}
+
+fn measure(daemon: &Path, flows: &Path) -> Vec<Row> {
+    let start = || {
+        let sandbox = Sandbox::with_daemon(daemon, &["--enable-dummy=override", "--disable-system"]);
+        let bridge = "add-br br0 -- set bridge br0 datapath_type=dummy fail_mode=secure";
+        sandbox.vsctl(&bridge.split(' ').collect::<Vec<_>>());
+        sandbox
+    };
+    let file = flows.to_str().unwrap();
+    let sandbox = start();
+    let empty = resident(sandbox.daemon_pid());
+    let add = run(&sandbox, &["add-flows", "br0", file]);
+    let full = resident(sandbox.daemon_pid());
+    let each = (full - empty) / count(&sandbox);
+    let dump = run(&sandbox, &["dump-flows", "br0"]);
+    let del = run(&sandbox, &["del-flows", "br0"]);
+    assert_eq!(count(&sandbox), 0.0);
+    drop(sandbox);
+    let sandbox = start();
+    let bundle = run(&sandbox, &["--bundle", "add-flows", "br0", file]);
+    let bundled = resident(sandbox.daemon_pid());
+    let each_bundled = (bundled - empty) / count(&sandbox);
+    let stays = "cookie=0xffffffffffffffff,priority=65535,arp,actions=drop";
+    for table in [0, 1] {
+        sandbox.ofctl(&["add-flow", "br0", &format!("table={table},{stays}")]);
+    }
+    let most = run(&sandbox, &["del-flows", "br0", "cookie=0/0x8000000000000000"]);
+    assert_eq!(count(&sandbox), 2.0);
+    vec![
+        ("add-flows, s", add[0]),
+        ("add-flows, CPU s", add[1]),
+        ("add-flows --bundle, s", bundle[0]),
+        ("add-flows --bundle, CPU s", bundle[1]),
+        ("dump-flows, s", dump[0]),
+        ("dump-flows, CPU s", dump[1]),
+        ("del-flows, s", del[0]),
+        ("del-flows, CPU s", del[1]),
+        ("del-flows of all but 2, s", most[0]),
+        ("del-flows of all but 2, CPU s", most[1]),
+        ("memory per rule, bytes", each),
+        ("memory per rule after --bundle, bytes", each_bundled),
+        ("memory of the full daemon, MB", full / 1e6),
+    ]
 }
 
 fn main() {
     let mut args = std::env::args().skip(1);
-    let rules: u32 = args.next().map_or(200_000, |n| n.parse().expect("a number of rules"));
-    let wanted: Vec<String> = args.collect();
+    let mut number = |default| args.next().map_or(default, |n| n.parse::<u32>().expect("a number"));
+    let (rules, rounds) = (number(200_000), number(3));
+    let mut wanted: Vec<String> = args.collect();
+    if wanted.is_empty() {
+        wanted.push("mix".to_owned());
+    }
     let directory = tempfile::tempdir().unwrap();
     println!("| {rules} rules | | Debian's | ours | ratio |\n|---|---|---:|---:|---:|");
-    for (name, shape) in SHAPES.iter().filter(|(n, _)| wanted.is_empty() || wanted.iter().any(|w| w == n)) {
+    for (name, shape) in SHAPES.iter().filter(|(n, _)| wanted.iter().any(|w| w == n)) {
         let file = directory.path().join(name);
         let text = (0..rules).fold(String::new(), |mut text, i| {
             let _ = writeln!(text, "{}", shape(i));
             text
         });
         fs::write(&file, text).unwrap();
-        let (stock, ours) = (measure(Path::new(STOCK), &file), measure(&our_daemon(), &file));
-        for ((what, theirs), (_, ours)) in stock.rows.iter().zip(&ours.rows) {
+        let round = |_| [measure(Path::new(STOCK), &file), measure(&our_daemon(), &file)];
+        let rounds: Vec<[Vec<Row>; 2]> = (0..rounds).map(round).collect();
+        for (at, (what, _)) in rounds.first().into_iter().flat_map(|r| r[0].iter().enumerate()) {
+            let [theirs, ours] =
+                [0, 1].map(|daemon| median(&rounds.iter().map(|r| r[daemon][at].1).collect::<Vec<_>>()));
             println!("| {name} | {what} | {theirs:.2} | {ours:.2} | {:.2} |", ours / theirs);
         }
     }

@@ -86,7 +86,8 @@ fn main() {
             let middle = |daemon: usize, of: fn(&Figure) -> f64| {
                 median(&rounds.iter().map(|r| of(&r[daemon][at])).collect::<Vec<_>>())
             };
-            let [rate, cpu] = [|f: &Figure| f.rate, |f: &Figure| f.cpu].map(|of| [middle(0, of), middle(1, of)]);
+            let [rate, cpu] =
+                [|f: &Figure| f.rate, |f: &Figure| f.cpu].map(|of| [middle(0, of), middle(1, of)]);
             println!(
                 "| {} | {what} | {:.3} | {:.3} | {:.2} | {:.4} | {:.4} | {:.2} |",
                 setting.name,

@@ -171,15 +171,12 @@ impl<R> Classifier<R> {
         Some(slot.rule)
     }
 
-    /// Takes out every rule: much faster than one by one.
-    pub fn clear(&mut self) {
-        self.subtables.clear();
-        self.free.clear();
-        self.by_mask.clear();
-        self.order.clear();
-        self.tries.iter_mut().for_each(|t| t.trie = Trie::default());
-        self.rules = 0;
-        self.soft_rules = 0;
+    /// Takes out every rule at once, in a classifier that the caller may drop when there is time.
+    pub fn take(&mut self) -> Self {
+        let fields: Vec<_> = self.prefix_fields().collect();
+        let mut empty = Classifier::new();
+        empty.set_prefix_fields(&fields);
+        std::mem::replace(self, empty)
     }
 
     /// Subtables in the order of the search, with the highest priority in each.

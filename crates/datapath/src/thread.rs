@@ -11,7 +11,7 @@ use netdev::RxQueue;
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use packet::Batch;
+use packet::{BATCH_LEN, Batch};
 use quiescent::{Mailbox, Reader};
 use std::io;
 use std::sync::Arc;
@@ -210,14 +210,17 @@ impl Poller {
                 }
             };
             let mut last = Instant::now();
-            let _ = wake.read();
+            let events = events.get(..ready).unwrap_or_default();
+            if events.iter().any(|e| e.data() == WAKE) {
+                let _ = wake.read();
+            }
             self.read_mail(Some(epoll));
             if rest_until.is_some_and(|until| last >= until) {
                 self.end_rest(epoll);
                 rest_until = None;
             }
             let mut received = 0;
-            for event in events.iter().take(ready).filter(|e| e.data() != WAKE) {
+            for event in events.iter().filter(|e| e.data() != WAKE) {
                 let at = event.data() as usize;
                 let n = self.turns(at);
                 received += n;
@@ -237,7 +240,8 @@ impl Poller {
         for _ in 0..TURNS_PER_EVENT {
             let n = self.poll(at);
             received += n;
-            if n == 0 {
+            // No full batch: nothing is left, or its descriptor says so again.
+            if n < BATCH_LEN {
                 break;
             }
         }

@@ -96,7 +96,7 @@ impl MiniMask {
 }
 
 /// A match of which only the words are kept whose mask is not zero.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct MiniMatch {
     map: u128,
     /// The values, then as many masks.

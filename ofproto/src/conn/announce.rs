@@ -5,6 +5,7 @@ use super::manager::Env;
 use super::monitor::{self, Changes};
 use super::session::Conn;
 use crate::async_event::PacketInEvent;
+use crate::discard;
 use crate::flow_mod::{RemovedReason, RuleEvent};
 use crate::ids::{ConnId, OfPort, SwitchId, in_port};
 use crate::port::Port;
@@ -169,13 +170,15 @@ impl Agent {
             let conns = self.conns.values_mut().chain(own);
             monitor::report(conns, own_id, &changes, &tlv, (at_ms, next));
         }
-        for event in changes.into_iter().flat_map(|c| c.events) {
+        for event in changes.iter().flat_map(|c| &c.events) {
             if let RuleEvent::Removed { rule, reason } = event
                 && rule.flags.contains(RuleFlags::SEND_FLOW_REM)
             {
-                self.news.push(News::FlowRemoved { rule, reason, at_ms });
+                self.news.push(News::FlowRemoved { rule: rule.clone(), reason: *reason, at_ms });
             }
         }
+        let size = changes.iter().map(|c| c.events.len()).sum();
+        discard::later(changes, size);
     }
 
     /// Sends what was noted. All connections must be in place.

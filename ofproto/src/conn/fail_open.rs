@@ -12,7 +12,7 @@ use crate::flow_mod::{Change, Command, Filter};
 use crate::ids::OfPort;
 use crate::rule::RuleFlags;
 use crate::table::TABLE_ALL;
-use flow::{Match, TlvTable};
+use flow::{MiniMatch, TlvTable};
 use openflow::action::{Action, Output};
 use openflow::msg::packet_in::{PacketIn, reason};
 
@@ -42,7 +42,7 @@ pub fn normal_flow() -> Change {
     let normal = Action::Output(Output { port: OfPort::NORMAL, max_len: 0 });
     Change {
         command: Command::Add,
-        matching: Match::catchall(),
+        matching: MiniMatch::default(),
         priority: 0,
         filter: Filter { table: TABLE_ALL, ..Filter::ALL },
         new_cookie: 0,

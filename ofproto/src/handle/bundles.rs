@@ -54,7 +54,7 @@ struct Bundle {
     /// The message that began it, to answer if it times out.
     first: Bytes,
     /// What to do, and the message that says so.
-    steps: Vec<(Step, Bytes)>,
+    steps: Vec<(Step, Box<[u8]>)>,
 }
 
 /// The bundles of a connection.
@@ -143,7 +143,7 @@ pub fn add(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result {
         return Err(OfError::OfpbfcMsgTooMany);
     }
     bundle.used_ms = now_ms;
-    bundle.steps.push((step, Bytes::copy_from_slice(msg.bytes)));
+    bundle.steps.push((step, msg.bytes.into()));
     Ok(())
 }
 
@@ -213,10 +213,10 @@ fn commit(cx: &mut Cx<'_>, id: u32, flags: BundleFlags) -> Result {
 fn apply_all(
     cx: &Cx<'_>,
     state: &mut State,
-    steps: Vec<(Step, Bytes)>,
+    steps: Vec<(Step, Box<[u8]>)>,
     flags: BundleFlags,
     done: &mut Done,
-) -> Option<(Bytes, OfError)> {
+) -> Option<(Box<[u8]>, OfError)> {
     for (step, message) in steps {
         if let Err(e) = apply_one(cx, state, step, &message, flags, done) {
             return Some((message, e));

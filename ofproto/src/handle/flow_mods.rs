@@ -157,7 +157,7 @@ fn change_of(fm: FlowMod) -> Change {
     let all = Filter::ALL;
     Change {
         command,
-        matching: fm.matched.expand(),
+        matching: fm.matched,
         priority: fm.priority,
         filter: Filter {
             table: fm.table_id,

@@ -8,7 +8,7 @@ use saved_state::postcard;
 fn change(table: u8, matching: Match, priority: u16) -> Change {
     Change {
         command: Command::Add,
-        matching,
+        matching: (&matching).into(),
         priority,
         filter: Filter { table, ..Filter::ALL },
         new_cookie: 0xabcd,

@@ -68,7 +68,7 @@ impl World {
         };
         let change = Change {
             command: Command::Add,
-            matching,
+            matching: (&matching).into(),
             priority,
             filter: Filter { table, ..Filter::ALL },
             new_cookie: 0,
