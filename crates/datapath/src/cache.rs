@@ -55,13 +55,19 @@ impl FlowCache {
 
     /// Lets one of `n` insertions happen; 0 forgets everything.
     #[inline]
-    pub fn keep_one_in(&mut self, n: u32) {
-        if self.one_in != n {
-            self.one_in = n;
-            if n == 0 {
-                self.entries.fill(Entry::default());
-            }
+    /// Returns whether everything was forgotten.
+    pub fn keep_one_in(&mut self, n: u32) -> bool {
+        let forgets = n == 0 && self.one_in != 0;
+        self.one_in = n;
+        if forgets {
+            self.entries.fill(Entry::default());
         }
+        forgets
+    }
+
+    /// Whether what is found now is to be remembered.
+    pub fn is_chosen_now(&mut self) -> bool {
+        self.one_in == 1 || (self.one_in != 0 && self.is_chosen())
     }
 
     fn is_chosen(&mut self) -> bool {
@@ -74,7 +80,7 @@ impl FlowCache {
     /// Remembers, or does not (see [`FlowCache::keep_one_in`]). Borrows so that nothing is counted in vain.
     #[inline]
     pub fn offer(&mut self, signature: u64, flow: impl FnOnce() -> Arc<Megaflow>) {
-        if self.one_in == 1 || (self.one_in != 0 && self.is_chosen()) {
+        if self.is_chosen_now() {
             self.insert(signature, flow());
         }
     }

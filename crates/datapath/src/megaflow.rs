@@ -1,5 +1,6 @@
 //! A megaflow: a masked key, what to do, and what passed.
 
+use crate::counter::Counter;
 use crate::key::Lanes;
 use dpif::{Actions, DpFlow, FlowStats, Ufid};
 use flow::{Flow, Mask};
@@ -56,6 +57,9 @@ pub(crate) struct MegaflowStats {
     bytes: AtomicU64,
     used_ms: AtomicU64,
     tcp_flags: AtomicU64,
+    /// Beside the others: what the thread counted whose table it is.
+    own_packets: Counter,
+    own_bytes: Counter,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -73,6 +77,8 @@ impl From<FlowStats> for MegaflowStats {
             bytes: AtomicU64::new(s.bytes),
             used_ms: AtomicU64::new(s.used_ms.unwrap_or(NEVER)),
             tcp_flags: AtomicU64::new(u64::from(s.tcp_flags)),
+            own_packets: Counter::default(),
+            own_bytes: Counter::default(),
         }
     }
 }
@@ -89,11 +95,23 @@ impl MegaflowStats {
         }
     }
 
+    /// As [`MegaflowStats::add`], by the thread whose table the megaflow is in: without a locked instruction.
+    #[inline]
+    pub fn add_as_owner(&self, packets: u64, bytes: u64, tcp_flags: u16, now_ms: u64) {
+        self.own_packets.add(packets);
+        self.own_bytes.add(bytes);
+        self.used_ms.store(now_ms, Ordering::Relaxed);
+        let flags = u64::from(tcp_flags);
+        if self.tcp_flags.load(Ordering::Relaxed) & flags != flags {
+            self.tcp_flags.fetch_or(flags, Ordering::Relaxed);
+        }
+    }
+
     pub fn get(&self) -> FlowStats {
         let used_ms = self.used_ms.load(Ordering::Relaxed);
         FlowStats {
-            packets: self.packets.load(Ordering::Relaxed),
-            bytes: self.bytes.load(Ordering::Relaxed),
+            packets: self.packets.load(Ordering::Relaxed) + self.own_packets.get(),
+            bytes: self.bytes.load(Ordering::Relaxed) + self.own_bytes.get(),
             used_ms: (used_ms != NEVER).then_some(used_ms),
             tcp_flags: self.tcp_flags.load(Ordering::Relaxed) as u16,
         }

@@ -41,7 +41,20 @@ impl Worker {
         }
     }
 
-    fn queue(&mut self, port: u32, mut item: Item) {
+    /// Whether a port is there and nothing waits in front of it.
+    pub fn is_free(&self, port: PortNo) -> bool {
+        self.ports.get(port.0).is_some_and(|p| p.pending.is_empty())
+    }
+
+    /// Sends a whole batch at once; its packets leave the device nothing to do.
+    pub fn send_now(&mut self, port: PortNo, batch: &mut Batch) {
+        if let Some(local) = self.ports.get_mut(port.0) {
+            self.stats.sent_batches.add(1);
+            self.stats.sent.add(send_batch(local, Some(batch)));
+        }
+    }
+
+    pub(crate) fn queue(&mut self, port: u32, mut item: Item) {
         truncate(&mut item);
         let Some(local) = self.ports.get_mut(port) else { return };
         if local.pending.is_empty() {

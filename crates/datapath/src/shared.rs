@@ -82,7 +82,7 @@ impl Shared {
         let Control { reader, worker, main } = &mut *control;
         worker.now_ms = self.clock.now_ms();
         worker.vlan_limit = self.vlan_limit.load(Ordering::Relaxed);
-        worker.cache.keep_one_in(self.cache_one_in.load(Ordering::Relaxed));
+        let _ = worker.cache.keep_one_in(self.cache_one_in.load(Ordering::Relaxed));
         {
             let guard: Guard<'_> = reader.pin();
             f(View { guard: &guard, table: main }, worker);

@@ -2,7 +2,6 @@
 
 use crate::counter::Counter;
 use crate::flow_table::FlowTable;
-use crate::item::{Item, Items, PacketMeta};
 use crate::port::LocalPort;
 use crate::shared::Shared;
 use crate::usage::Usage;
@@ -29,6 +28,8 @@ const EVENTS: usize = 64;
 const FUTILE_MAX: u32 = 64;
 /// For how long, in milliseconds.
 const REST_MS: u16 = 500;
+/// How long a polling thread takes the time for what it was.
+const TICK: Duration = Duration::from_millis(1);
 /// The epoll token of the wake-up descriptor.
 const WAKE: u64 = u64::MAX;
 
@@ -134,6 +135,8 @@ pub(crate) fn start(
         rx: Vec::new(),
         batch: Batch::new(),
         is_stopping: false,
+        now: Instant::now(),
+        tick: Instant::now(),
     };
     let (wake, name) = match kind {
         Kind::Socket => {
@@ -173,6 +176,10 @@ struct Poller {
     rx: Vec<Option<Rx>>,
     batch: Batch,
     is_stopping: bool,
+    /// When the last batch was done, or nothing was found.
+    now: Instant,
+    /// When [`Worker::now_ms`] is to be set again.
+    tick: Instant,
 }
 
 impl Poller {
@@ -181,16 +188,18 @@ impl Poller {
         let mut last = Instant::now();
         while !self.is_stopping {
             self.read_mail(None);
+            self.keep_time();
             let mut received = 0;
             for at in 0..self.rx.len() {
                 received += self.poll(at);
             }
             self.reader.quiesce();
-            self.account(&mut last, received);
             if received == 0 {
+                self.now = Instant::now();
                 self.worker.cache.sweep();
                 std::hint::spin_loop();
             }
+            self.account(&mut last, received);
         }
     }
 
@@ -209,7 +218,10 @@ impl Poller {
                     0
                 }
             };
-            let mut last = Instant::now();
+            self.now = Instant::now();
+            self.tick = self.now;
+            self.keep_time();
+            let mut last = self.now;
             let events = events.get(..ready).unwrap_or_default();
             if events.iter().any(|e| e.data() == WAKE) {
                 let _ = wake.read();
@@ -229,6 +241,7 @@ impl Poller {
                 }
                 self.reader.quiesce();
             }
+            self.now = Instant::now();
             self.account(&mut last, received);
             self.worker.cache.sweep();
         }
@@ -266,8 +279,17 @@ impl Poller {
         }
     }
 
+    /// Takes over the switch's time, which is asked for once a millisecond.
+    fn keep_time(&mut self) {
+        if self.now >= self.tick {
+            self.tick = self.now + TICK;
+            self.worker.now_ms = self.shared.clock.now_ms();
+            self.worker.lane.sweep();
+        }
+    }
+
     fn account(&self, last: &mut Instant, received: usize) {
-        let now = Instant::now();
+        let now = self.now;
         let ns = now.duration_since(*last).as_nanos() as u64;
         *last = now;
         let stats = &self.worker.stats;
@@ -283,26 +305,29 @@ impl Poller {
     /// Takes one batch from a queue and sees it through. Returns its size.
     fn poll(&mut self, at: usize) -> usize {
         let Some(Some(rx)) = self.rx.get_mut(at) else { return 0 };
+        let start = self.now;
         let received = rx.queue.recv(&mut self.batch);
         if received == 0 {
             return 0;
         }
-        let start = Instant::now();
-        self.worker.now_ms = self.shared.clock.now_ms();
         self.worker.vlan_limit = self.shared.vlan_limit.load(Ordering::Relaxed);
-        self.worker.cache.keep_one_in(self.shared.cache_one_in.load(Ordering::Relaxed));
-        let meta = PacketMeta::of_port(rx.port);
-        let mut items: Items =
-            self.batch.drain(..).map(|packet| Item { packet, meta: meta.clone() }).collect();
+        if self.worker.cache.keep_one_in(self.shared.cache_one_in.load(Ordering::Relaxed)) {
+            self.worker.lane.clear();
+        }
         {
             let guard = self.reader.pin();
             let view = View { guard: &guard, table: &self.table };
-            self.worker.receive(rx.port, &mut items);
-            self.worker.process(view, &mut items, 0);
+            let mut items = self.worker.express(view, rx.port, &mut self.batch);
+            if !items.is_empty() {
+                self.worker.receive(rx.port, &mut items);
+                self.worker.process(view, &mut items, 0);
+            }
             self.worker.flush();
         }
+        self.now = Instant::now();
+        let spent = self.now.duration_since(start).as_nanos() as u64;
         rx.stats.packets.add(received as u64);
-        rx.stats.busy_ns.add(start.elapsed().as_nanos() as u64);
+        rx.stats.busy_ns.add(spent);
         received
     }
 

@@ -7,6 +7,7 @@ use crate::drops::{DropCause, PortCounters};
 use crate::flow_table::FlowTable;
 use crate::item::{Item, Items};
 use crate::key::Seed;
+use crate::lane::Lane;
 use crate::megaflow::Megaflow;
 use crate::port::LocalPorts;
 use crate::upcall::{Line, Pending, PendingKind, UpcallQueues};
@@ -82,6 +83,7 @@ pub(crate) struct Worker {
     pub now_ms: u64,
     pub vlan_limit: u8,
     pub(crate) cache: FlowCache,
+    pub(crate) lane: Lane,
     /// Ports with packets to send.
     pub(crate) dirty: Vec<u32>,
     pub(crate) random: u64,
@@ -111,6 +113,7 @@ impl Worker {
             now_ms: 0,
             vlan_limit: 2,
             cache: FlowCache::new(),
+            lane: Lane::new(Seed::get()),
             dirty: Vec::new(),
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(pmd.unwrap_or(u32::MAX)),
             tracking: Arc::clone(tracking),
@@ -119,6 +122,15 @@ impl Worker {
             spare_keys: Vec::new(),
             nowhere: Arc::default(),
         }
+    }
+
+    /// Room for the keys of a batch.
+    pub fn spare_key(&mut self) -> Keys {
+        self.spare_keys.pop().unwrap_or_else(|| Box::new([const { Flow::ZERO }; BATCH_LEN]))
+    }
+
+    pub fn return_key(&mut self, keys: Keys) {
+        self.spare_keys.push(keys);
     }
 
     /// The counters of the port that a packet came in by.
@@ -149,7 +161,7 @@ impl Worker {
 
     /// Runs packets of one input port through the table. `depth` is the number of recirculations.
     pub fn process(&mut self, view: View<'_>, items: &mut Items, depth: usize) {
-        let mut keys = self.spare_keys.pop().unwrap_or_else(|| Box::new([const { Flow::ZERO }; BATCH_LEN]));
+        let mut keys = self.spare_key();
         let mut groups: ArrayVec<Group, BATCH_LEN> = ArrayVec::new();
         let missed = self.classify(view, items, &mut keys, &mut groups);
         for g in &groups {
