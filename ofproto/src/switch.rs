@@ -77,23 +77,31 @@ pub struct InternalRules {
     pub fail_open: Arc<Rule>,
 }
 
+fn fail_open_rule(created_ms: u64) -> Arc<Rule> {
+    let normal = Action::Output(Output { port: OfPort::NORMAL, max_len: 0 });
+    Arc::new(Rule { created_ms, ..Rule::internal(0, &Match::catchall(), u16::MAX, vec![normal]) })
+}
+
 impl InternalRules {
-    fn install(table: &mut Table) -> Self {
+    fn install(table: &mut Table, created_ms: u64) -> Self {
+        let mut place = 0;
         let mut add = |matching: Match, priority, actions: Vec<Action>| {
-            let rule = Arc::new(Rule::internal(TBL_INTERNAL, &matching, priority, actions));
+            place += 1;
+            let rule =
+                Rule { created_ms, place, ..Rule::internal(TBL_INTERNAL, &matching, priority, actions) };
+            let rule = Arc::new(rule);
             table.insert(&matching.flow, &matching.mask, rule.clone());
             rule
         };
         let reg0 = |n: u32| Match::catchall().with(Field::Reg0, n);
         let to = Controller { max_len: u16::MAX, reason: reason::IMPLICIT_MISS, ..Controller::default() };
-        let normal = Action::Output(Output { port: OfPort::NORMAL, max_len: 0 });
         // Packets that recirculated may not end up here by a controller's resubmit.
         add(Match::catchall().with(Field::RecircId, 0u32), 2, Vec::new());
         InternalRules {
             miss: add(reg0(1), 0, vec![Action::Controller(Box::new(to))]),
             no_packet_in: add(reg0(2), 0, Vec::new()),
             drop_frags: add(reg0(3), 0, Vec::new()),
-            fail_open: Arc::new(Rule::internal(0, &Match::catchall(), u16::MAX, vec![normal])),
+            fail_open: fail_open_rule(created_ms),
         }
     }
 }
@@ -101,7 +109,7 @@ impl InternalRules {
 impl Switch {
     pub fn new(id: SwitchId, name: &str, datapath_id: u64) -> Self {
         let mut tables: Vec<Table> = (0..TABLES).map(|_| Table::default()).collect();
-        let internal = InternalRules::install(&mut tables[usize::from(TBL_INTERNAL)]);
+        let internal = InternalRules::install(&mut tables[usize::from(TBL_INTERNAL)], 0);
         Switch {
             id,
             name: name.to_owned(),
@@ -123,8 +131,24 @@ impl Switch {
             packet_in_on_miss: false,
             names: Names::default(),
             next_bundle: 1,
-            next_place: 0,
+            // Places before are of the rules that the switch makes for itself.
+            next_place: 16,
         }
+    }
+
+    /// The switch began at this time: so did its own rules.
+    pub fn set_created(&mut self, now_ms: u64) {
+        if let Some(table) = self.tables.get_mut(usize::from(TBL_INTERNAL)) {
+            self.internal = InternalRules::install(table, now_ms);
+        }
+    }
+
+    /// Begins or ends to forward without controllers.
+    pub fn set_fail_open(&mut self, open: bool, now_ms: u64) {
+        if open && !self.fail_open {
+            self.internal.fail_open = fail_open_rule(now_ms);
+        }
+        self.fail_open = open;
     }
 
     pub fn port(&self, no: OfPort) -> Option<&Port> {

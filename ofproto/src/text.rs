@@ -71,8 +71,8 @@ pub fn learned(change: &Change) -> String {
     s
 }
 
-/// A rule as `bridge/dump-flows` prints it, with its statistics. Times in milliseconds.
-pub fn rule_line(rule: &Rule, with_offload: bool, now_ms: u64) -> String {
+/// A rule as `bridge/dump-flows` prints it, with its statistics, at this priority. Times in milliseconds.
+pub fn rule_line(rule: &Rule, priority: u32, with_offload: bool, now_ms: u64) -> String {
     let mut s = String::new();
     // Writing to a string cannot fail.
     if rule.table != 0 {
@@ -84,7 +84,11 @@ pub fn rule_line(rule: &Rule, with_offload: bool, now_ms: u64) -> String {
     if with_offload {
         s.push_str("n_offload_packets=0, n_offload_bytes=0, ");
     }
-    let text = format_match(&rule.matching.expand(), Some(rule.priority), &NoNames, None);
+    let m = rule.matching.expand();
+    let text = match u16::try_from(priority) {
+        Ok(priority) => format_match(&m, Some(priority), &NoNames, None),
+        Err(_) => format!("priority={priority}"),
+    };
     if !text.is_empty() {
         let _ = write!(s, "{text},");
     }

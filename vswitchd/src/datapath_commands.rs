@@ -19,6 +19,7 @@ pub fn registry() -> Registry<Bridges> {
     add_dpctl(&mut r);
     add_dpif(&mut r);
     add_datapath(&mut r);
+    crate::implementation_commands::add(&mut r);
     add_upcall(&mut r);
     add_revalidator(&mut r);
     add_switch(&mut r);
@@ -57,7 +58,7 @@ const DPCTL: [(&str, &str, usize, usize, Run); 33] = [
     ("del-flow", "[dp] flow", 1, 4, Flows(|dps, args, _| dpctl::del_flow(dps, args))),
     ("add-flows", "[dp] file", 1, 4, Flows(|dps, args, now_ms| dpctl::add_flows(dps, args, false, now_ms))),
     ("mod-flows", "[dp] file", 1, 4, Flows(|dps, args, now_ms| dpctl::add_flows(dps, args, true, now_ms))),
-    ("del-flows", "[dp]", 0, 1, Flows(|dps, args, _| dpctl::del_flows(dps, args))),
+    ("del-flows", "[dp] [file]", 0, 2, Flows(|dps, args, _| dpctl::del_flows(dps, args))),
     ("offload-stats-show", "[dp]", 0, UNLIMITED, Flows(|dps, args, _| dpctl::offload_stats(dps, args))),
     ("dump-conntrack", "[-m] [-s] [dp] [zone=N]", 0, 6, Tracker(conntrack::dump)),
     ("flush-conntrack", "[dp] [zone=N] [ct-orig-tuple] [ct-reply-tuple]", 0, 4, Tracker(conntrack::flush)),
@@ -92,11 +93,14 @@ const PUT: &str = "[dp] flow actions";
 
 fn add_dpctl(r: &mut Registry<Bridges>) {
     for (name, usage, min, max, run) in DPCTL {
-        r.add_sync(&format!("dpctl/{name}"), usage, min, max, move |b: &mut Bridges, args| match &run {
-            Flows(f) => on_datapaths(b, |dps, now_ms| f(dps, args, now_ms)),
-            Tracker(f) => {
-                let all: Vec<_> = b.layers().domains().map(|(_, d)| d.datapath.clone()).collect();
-                f(&all, args)
+        r.add_sync(&format!("dpctl/{name}"), usage, min, max, move |b: &mut Bridges, args| {
+            let args = dpctl::check_options(args)?;
+            match &run {
+                Flows(f) => on_datapaths(b, |dps, now_ms| f(dps, &args, now_ms)),
+                Tracker(f) => {
+                    let all: Vec<_> = b.layers().domains().map(|(_, d)| d.datapath.clone()).collect();
+                    f(&all, &args)
+                }
             }
         });
     }

@@ -179,21 +179,18 @@ pub fn dump_rules(fabrics: Fabrics<'_>, args: &[&str]) -> Result<String, String>
     let now_ms = fabric.clock.now_ms();
     let state = fabric.read();
     let mut out = String::new();
-    let tables = state.switch(id).map(|s| s.tables.as_slice()).unwrap_or_default();
-    for rule in tables.iter().flat_map(in_order) {
-        out.push_str(&ofproto::text::rule_line(rule, args.contains(&"--offload-stats"), now_ms));
+    let Some(switch) = state.switch(id) else { return Ok(out) };
+    let mut line = |rule: &ofproto::rule::Rule, priority| {
+        out.push_str(&ofproto::text::rule_line(rule, priority, args.contains(&"--offload-stats"), now_ms));
         out.push('\n');
+    };
+    if switch.fail_open {
+        line(&switch.internal.fail_open, ofproto::conn::fail_open::PRIORITY);
+    }
+    for rule in switch.tables.iter().flat_map(|t| t.all(switch.next_place())) {
+        line(&rule, rule.priority.into());
     }
     Ok(out)
-}
-
-/// A table's rules, highest priority first, of equal ones the older first.
-fn in_order(table: &ofproto::table::Table) -> Vec<&Arc<ofproto::rule::Rule>> {
-    let mut rules: Vec<_> = table.iter().collect();
-    rules.sort_by_cached_key(|r| {
-        (std::cmp::Reverse(r.priority), r.created_ms, ofproto::text::rule_head(&r.matching.expand(), 0))
-    });
-    rules
 }
 
 /// `ovs-rs/drops`: what was dropped, by port and cause.

@@ -13,6 +13,7 @@ pub mod datapath_commands;
 pub mod dpctl;
 pub mod dpdk;
 pub mod dpif_commands;
+mod implementation_commands;
 pub mod main_loop;
 mod memory;
 pub mod process;

@@ -132,7 +132,7 @@ impl Agent {
 
     fn set_open(&self, env: &Env, open: bool) {
         if let Ok(switch) = env.fabric.write().switch_mut(self.id) {
-            switch.fail_open = open;
+            switch.set_fail_open(open, env.now_ms());
         }
     }
 }

@@ -31,7 +31,12 @@ pub fn dump_flows(dps: Datapaths<'_>, args: &[&str], now_ms: u64) -> Result<Stri
     let filter = match o.filter.map(|f| parse_match(f, &NoNames, None)).transpose() {
         Ok(m) => m.map(|(m, _)| m),
         Err(e) => {
-            out.error(&format!("Failed to parse filter ({e})"), None);
+            let text = e.to_string();
+            let text = match text.strip_prefix("unknown keyword ") {
+                Some(field) => format!("{}: unknown field {field}", o.filter.unwrap_or_default()),
+                None => text,
+            };
+            out.error(&format!("Failed to parse filter ({text})"), None);
             return out.finish();
         }
     };
@@ -228,20 +233,25 @@ fn delete_one(out: &mut Output, dp: &dyn Dpif, text: &str) {
             Err(e) => return out.error(&e.to_string(), Some(INVALID)),
         },
     };
-    delete_everywhere(out, dp, ufid);
+    let is_named = parse_ufid(text).is_some();
+    if !delete_everywhere(out, dp, ufid) && !is_named {
+        out.line("Perhaps you need to specify a UFID?");
+    }
 }
 
-/// Deletes a flow from the tables of all threads that have it.
-fn delete_everywhere(out: &mut Output, dp: &dyn Dpif, ufid: Ufid) {
+/// Deletes a flow from the tables of all threads that have it, if any has.
+fn delete_everywhere(out: &mut Output, dp: &dyn Dpif, ufid: Ufid) -> bool {
     let at: Vec<_> = dp.flow_dump().into_iter().filter(|f| f.ufid == ufid).map(|f| f.pmd).collect();
     if at.is_empty() {
-        return out.error("deleting flow", Some("No such file or directory"));
+        out.error("deleting flow", Some("No such file or directory"));
+        return false;
     }
     for pmd in at {
         if let Err(e) = dp.flow_del(ufid, pmd) {
             out.error("deleting flow", Some(&error_text(e)));
         }
     }
+    true
 }
 
 /// `dpctl/del-flow [DP] FLOW`.
@@ -254,10 +264,31 @@ pub fn del_flow(dps: Datapaths<'_>, args: &[&str]) -> Result<String, String> {
     out.finish()
 }
 
-/// `dpctl/del-flows [DP]`: all of them.
+/// `dpctl/del-flows [DP] [FILE]`: all of them, or those that a file names.
 pub fn del_flows(dps: Datapaths<'_>, args: &[&str]) -> Result<String, String> {
-    choose(dps, args.first().copied())?.flow_flush();
-    Ok(String::new())
+    let (_, words) = split_options(args);
+    let (name, file) = match words[..] {
+        [] => (None, None),
+        [word] if is_datapath(dps, word) => (Some(word), None),
+        [word] => (None, Some(word)),
+        [name, file, ..] => (Some(name), Some(file)),
+    };
+    let dp = choose(dps, name)?;
+    let mut out = Output::default();
+    match file.map(|file| (file, std::fs::read_to_string(file))) {
+        None => dp.flow_flush(),
+        Some((_, Ok(text))) => {
+            for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+                delete_one(&mut out, dp.as_ref(), line.strip_prefix("delete ").unwrap_or(line).trim());
+            }
+        }
+        Some((file, Err(e))) => {
+            // The stock daemon says so without calling it an error.
+            out.error(&format!("Opening file \"{file}\" failed"), Some(&stream::error_text(&e)));
+            return Ok(out.text);
+        }
+    }
+    out.finish()
 }
 
 /// `dpctl/get-flow [DP] ufid:UFID`.

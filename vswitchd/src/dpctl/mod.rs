@@ -53,6 +53,37 @@ impl Output {
 
 const INVALID: &str = "Invalid argument";
 
+/// Checks the options before a command's arguments, and parts those that stand together.
+///
+/// # Errors
+/// Names the option that there is not.
+pub fn check_options<'a>(args: &[&'a str]) -> Result<Vec<&'a str>, String> {
+    const LONG: [&str; 6] = ["--statistics", "--clear", "--may-create", "--more", "--names", "--no-names"];
+    let mut out = Vec::new();
+    let mut rest = args.iter();
+    for arg in rest.by_ref() {
+        if arg.starts_with("--") {
+            if !LONG.contains(arg) {
+                return Err(format!("Unrecognized option {arg}"));
+            }
+            out.push(*arg);
+        } else if let Some(letters) = arg.strip_prefix('-').filter(|l| !l.is_empty()) {
+            for letter in letters.chars() {
+                match letter {
+                    'm' => out.push("-m"),
+                    's' => out.push("-s"),
+                    _ => return Err(format!("Unrecognized option -{letter}")),
+                }
+            }
+        } else {
+            out.push(*arg);
+            break;
+        }
+    }
+    out.extend(rest);
+    Ok(out)
+}
+
 /// The datapath that a command means: named in `name`, or the only one.
 pub(crate) fn choose<'a>(dps: Datapaths<'a>, name: Option<&str>) -> Result<&'a Arc<dyn Dpif>, String> {
     let mut out = Output::default();

@@ -21,7 +21,7 @@ pub fn show(dps: Datapaths<'_>, args: &[&str]) -> Result<String, String> {
         one(&mut out, dp.as_ref(), with_stats);
     }
     for missing in wanted.iter().filter(|w| !dps.iter().any(|d| names(w, &d.name()))) {
-        out.error(&format!("opening datapath {missing} failed"), Some(INVALID));
+        out.error(&format!("opening datapath {missing} failed"), Some("No such device"));
     }
     out.finish()
 }

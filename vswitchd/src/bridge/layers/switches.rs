@@ -20,7 +20,14 @@ impl Layers {
             self.domains.insert(kind.clone(), domain);
         }
         let domain = self.domains.get_mut(kind).ok_or("No such device")?;
-        let switch = domain.fabric.write().add_switch(&config.name, 0);
+        let switch = {
+            let mut state = domain.fabric.write();
+            let switch = state.add_switch(&config.name, 0);
+            if let Ok(s) = state.switch_mut(switch) {
+                s.set_created(self.clock.now_ms());
+            }
+            switch
+        };
         domain.openflow.ofproto.add_switch(switch);
         let bridge = LayerBridge { datapath_type: kind.clone(), switch, ports: BTreeMap::new() };
         self.bridges.insert(config.name.clone(), bridge);
