@@ -212,7 +212,7 @@ pub struct State {
     pub patches: HashMap<String, PortOwner>,
     pub last_switch: u32,
     /// Timeout policies of connection tracking zones, by their number in the datapath.
-    pub ct_policies: HashMap<u16, u32>,
+    pub ct_policies: BTreeMap<u16, u32>,
 }
 
 impl State {

@@ -26,6 +26,7 @@ mod dump;
 mod expect;
 mod extract;
 mod ftp;
+pub mod fuzz;
 pub mod ipf;
 mod key;
 mod nat;
@@ -41,7 +42,6 @@ mod zone;
 #[cfg(test)]
 mod tests;
 
-pub use alg::fuzz_alg;
 pub use conn::{ConnRef, Helper};
 pub use dump::{DumpCursor, Entry, TcpInfo, proto_name};
 pub use expect::EXPECTATIONS_MAX;

@@ -360,3 +360,10 @@ fn an_already_translated_packet_is_found_again() {
     assert_eq!(ct.len(), 1);
     assert_eq!(addresses(&p), (N, B, 1000, 53));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_frames_are_dealt_with(data in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+        crate::fuzz::packets(&data);
+    }
+}

@@ -88,7 +88,11 @@ impl Ctx<'_> {
 
     /// The timeout policy of a zone (`CT_Zone.timeout_policy`).
     fn ct_timeout(&self, zone: u16) -> Option<String> {
-        self.state.ct_policies.get(&zone).map(u32::to_string)
+        const WITH_POLICY: [u8; 4] = [1, 6, 17, 58];
+        let policy = self.state.ct_policies.get(&zone)?;
+        // As in the stock daemon, the megaflow may be for other protocols as well: each has its timeouts in
+        // every policy.
+        WITH_POLICY.contains(&self.flow.nw_proto).then(|| policy.to_string())
     }
 
     /// A clone of the packet goes round and on in `table`.

@@ -1,5 +1,6 @@
 //! `Open_vSwitch.other_config`: what concerns the daemon or a datapath as a whole.
 
+use super::CtZones;
 use super::smap;
 use ovsdb_shim::Row;
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ pub struct GlobalConfig {
     pub flow_restore_wait: bool,
     /// The whole column, for the datapath, which reads its own keys (`pmd-*`, `emc-insert-inv-prob`, ...).
     pub other_config: BTreeMap<String, String>,
+    /// Zones of connection tracking by datapath type.
+    pub ct_zones: BTreeMap<String, CtZones>,
 }
 
 impl Default for GlobalConfig {
@@ -48,6 +51,7 @@ impl Default for GlobalConfig {
             system_stats: false,
             flow_restore_wait: false,
             other_config: BTreeMap::new(),
+            ct_zones: BTreeMap::new(),
         }
     }
 }
@@ -72,6 +76,7 @@ impl GlobalConfig {
             system_stats: smap::bool(row, COLUMN, "enable-statistics", false),
             flow_restore_wait: smap::bool(row, COLUMN, "flow-restore-wait", false),
             other_config: row.string_map(COLUMN),
+            ct_zones: default.ct_zones,
         }
     }
 

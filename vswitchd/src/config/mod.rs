@@ -5,6 +5,7 @@
 //! everything else is read as if the bad row were not there.
 
 mod bridge;
+mod ct_zones;
 mod flow_table;
 mod global;
 mod interface;
@@ -16,6 +17,7 @@ mod smap;
 pub mod tests;
 
 pub use bridge::{BridgeConfig, IdentityConfig, SwitchSettings};
+pub use ct_zones::CtZones;
 pub use flow_table::TableConfig;
 pub use global::GlobalConfig;
 pub use interface::InterfaceConfig;
@@ -107,6 +109,7 @@ pub fn read(snapshot: &Snapshot, around: &Surroundings) -> Desired {
     let Some(root) = snapshot.only("Open_vSwitch") else { return Desired::default() };
     let mut bridges = read_bridges(&mut reader, root);
     let mut global = GlobalConfig::read(root);
+    global.ct_zones = ct_zones::read_all(snapshot, root);
     global.flow_restore_wait &= !around.flows_restored;
     if global.flow_restore_wait {
         bridges.values_mut().for_each(|bridge| bridge.remotes.controllers.clear());

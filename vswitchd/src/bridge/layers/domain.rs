@@ -1,5 +1,6 @@
 //! One datapath with its fabric and its threads.
 
+use super::ct_zones::CtPolicies;
 use super::openflow::OpenFlow;
 use super::polling;
 use super::tunnels::SharedPorts;
@@ -44,6 +45,7 @@ pub struct Domain {
     revalidation: Option<Revalidators>,
     /// Keeps the sessions of ports going.
     monitor: Option<Monitor>,
+    ct_policies: CtPolicies,
     /// When the datapath is next to be tuned, in milliseconds of the clock.
     tune_due_ms: u64,
 }
@@ -84,6 +86,7 @@ impl Domain {
             local,
             revalidation: None,
             monitor,
+            ct_policies: CtPolicies::default(),
             tune_due_ms: 0,
         };
         domain.configure(global);
@@ -125,6 +128,10 @@ impl Domain {
                 .ok();
         }
         polling::configure(&self.datapath, &global.other_config);
+        let name = self.datapath.name();
+        let kind = name.split('@').next().unwrap_or_default();
+        let zones = global.ct_zones.get(kind).cloned().unwrap_or_default();
+        self.ct_policies.apply(&zones, &self.datapath, &self.fabric);
         self.fabric.changed();
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! A datapath is made with the first bridge of its type and goes with the last.
 
+mod ct_zones;
 mod domain;
 mod health;
 mod mtu;
