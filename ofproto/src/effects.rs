@@ -4,6 +4,7 @@
 //! whenever the datapath reports that packets passed, each effect is applied with their number.
 
 use crate::bfd::Bfd;
+use crate::groups::Group;
 use crate::ids::{BundleId, OfPort, SwitchId};
 use crate::learn::LearnedFlow;
 use crate::mirror::MirrorStats;
@@ -53,6 +54,11 @@ pub enum Effect {
     Mirror(Arc<MirrorStats>),
     /// Packets that are not of the session came in by its port.
     Data(Arc<Bfd>),
+    /// A group sent packets to a bucket, or to all.
+    Group {
+        group: Arc<Group>,
+        bucket: Option<usize>,
+    },
     /// NORMAL learned, or refreshed, an address.
     Mac {
         switch: SwitchId,
@@ -163,6 +169,7 @@ pub fn apply(state: &State, effects: &[Effect], mut passed: Passed, deferred: &m
             }
             Effect::Data(bfd) => bfd.saw_data(passed.used_ms),
             Effect::Mirror(stats) => stats.add(passed.count.packets, passed.count.bytes),
+            Effect::Group { group, bucket } => group.credit(*bucket, passed.count, passed.used_ms),
             Effect::Mac { switch, mac, vlan, bundle, grat_arp } => {
                 if let Some(sw) = state.switch(*switch) {
                     sw.learn_mac(*mac, *vlan, *bundle, passed.used_ms, *grat_arp);

@@ -95,15 +95,15 @@ impl Switch {
     /// Makes a change; on error nothing has changed.
     pub fn apply(&mut self, change: &Change, now_ms: u64) -> Result<Vec<RuleEvent>, OfError> {
         let mut events = self.apply_one(change, now_ms)?;
-        self.orphans(&mut events);
+        self.settle(&mut events);
         Ok(events)
     }
 
-    /// Removes the learned flows that nobody looks after once `events` have happened.
-    fn orphans(&mut self, events: &mut Vec<RuleEvent>) {
+    /// Follows `events`, and removes the learned flows that nobody looks after once they have happened.
+    pub(crate) fn settle(&mut self, events: &mut Vec<RuleEvent>) {
         let mut from = 0;
         while from < events.len() {
-            let lost = self.guardians.follow(&events[from..]);
+            let lost = self.follow(&events[from..]);
             from = events.len();
             for (table, cookie) in lost {
                 let filter = Filter { table, cookie, cookie_mask: u64::MAX, ..Filter::ALL };
@@ -136,7 +136,29 @@ impl Switch {
                 table.insert(&m.flow, &m.mask, r.clone());
             }
         }
-        self.guardians.follow(&undone);
+        self.follow(&undone);
+    }
+
+    /// Keeps account of what rules depend on; returns tables and cookies that nobody looks after any more.
+    fn follow(&mut self, events: &[RuleEvent]) -> Vec<(u8, u64)> {
+        self.refs.follow(events);
+        self.guardians.follow(events)
+    }
+
+    /// Whether the groups and meters that actions name are there.
+    pub fn check_actions(&self, actions: &[Action]) -> Result<(), OfError> {
+        for a in openflow::action::flattened(actions) {
+            match a {
+                Action::Group(g) if self.groups.get(g.group_id).is_none() => {
+                    return Err(OfError::OfpbacBadOutGroup);
+                }
+                Action::Meter(m) if self.meters.get(m.meter_id).is_none() => {
+                    return Err(OfError::OfpmmfcInvalidMeter);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Puts in a rule that existed before this process; `None` if it has no such table.
@@ -148,7 +170,7 @@ impl Switch {
             Some(old) => RuleEvent::Modified { old, new: rule },
             None => RuleEvent::Added(rule),
         };
-        self.guardians.follow(&[event]);
+        self.follow(&[event]);
         Some(())
     }
 
@@ -196,6 +218,7 @@ impl Switch {
         if id == TBL_INTERNAL && !change.flags.contains(RuleFlags::HIDDEN) {
             return Err(OfError::OfpbrcEperm);
         }
+        self.check_actions(&change.actions)?;
         let m = change.matching.expand();
         let place = self.new_place();
         let table = self.tables.get_mut(usize::from(id)).ok_or(OfError::OfpbrcBadTableId)?;
@@ -232,6 +255,7 @@ impl Switch {
             let may_add = change.new_cookie != COOKIE_KEEP && change.filter.cookie_mask == 0;
             return if may_add { self.add_flow(change, now_ms) } else { Ok(Vec::new()) };
         }
+        self.check_actions(&change.actions)?;
         let mut replace_one = |r: &Arc<Rule>| {
             let place = self.new_place();
             self.tables.get_mut(usize::from(r.table)).map(|t| replace(t, change, r, place, now_ms))
@@ -266,7 +290,7 @@ impl Switch {
         let next = self.next_place();
         due.sort_by_cached_key(|(r, _)| r.place.wrapping_sub(next));
         let mut events = due.iter().filter_map(|(r, reason)| self.remove_rule(r, *reason)).collect();
-        self.orphans(&mut events);
+        self.settle(&mut events);
         events
     }
 }
@@ -358,7 +382,9 @@ pub fn shorten_timeouts(state: &mut State, id: SwitchId, rule: &Rule, idle_s: u1
         modified_ms: now.modified_ms.load(Relaxed).into(),
         counters: now.counters.clone(),
     };
-    table.insert(&m.flow, &m.mask, Arc::new(new));
+    let new = Arc::new(new);
+    table.insert(&m.flow, &m.mask, new.clone());
+    switch.follow(&[RuleEvent::Modified { old: now, new }]);
     true
 }
 

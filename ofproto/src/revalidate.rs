@@ -140,7 +140,7 @@ impl Fabric {
             Verdict::Keep => {}
             Verdict::Delete => self.delete(id),
             Verdict::Change(t) => {
-                let actions = install_actions(&t.actions, t.slow);
+                let actions = install_actions(&t);
                 if actions != *flow.actions {
                     let put = self.dpif.flow_put(
                         PutMode::Modify,

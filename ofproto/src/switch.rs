@@ -6,10 +6,13 @@
 //! own small lock or is atomic.
 
 use crate::bfd::Bfd;
+use crate::groups::GroupTable;
 use crate::ids::{BundleId, OfPort, SwitchId};
 use crate::mac_table::{Learned, MacTable};
+use crate::meters::{MeterNumbers, MeterTable};
 use crate::mirror::Mirrors;
 use crate::port::{Attachment, Bundle, Port, PortOwner};
+use crate::refs::RuleRefs;
 use crate::rule::Rule;
 use crate::table::{TABLES, TBL_INTERNAL, Table};
 use crate::tunnel::{Endpoints, TunnelPorts, Underlay};
@@ -47,6 +50,11 @@ pub struct Switch {
     pub macs_changed: AtomicBool,
     pub numbers: crate::admin::PortNumbers,
     pub guardians: crate::learn::Guardians,
+    pub groups: GroupTable,
+    pub meters: MeterTable,
+    pub refs: RuleRefs,
+    /// Some controller is configured, connected or not.
+    pub has_controllers: bool,
     /// Some controller wants the packets that no rule matches (one of OpenFlow 1.0 to 1.2).
     pub packet_in_on_miss: bool,
     /// Ports and bundles by name.
@@ -127,6 +135,10 @@ impl Switch {
             tlv: Arc::default(),
             macs_changed: AtomicBool::new(false),
             guardians: crate::learn::Guardians::default(),
+            groups: GroupTable::default(),
+            meters: MeterTable::default(),
+            refs: RuleRefs::default(),
+            has_controllers: false,
             numbers: crate::admin::PortNumbers::default(),
             packet_in_on_miss: false,
             names: Names::default(),
@@ -213,6 +225,7 @@ pub struct State {
     pub last_switch: u32,
     /// Timeout policies of connection tracking zones, by their number in the datapath.
     pub ct_policies: BTreeMap<u16, u32>,
+    pub meter_numbers: MeterNumbers,
 }
 
 impl State {

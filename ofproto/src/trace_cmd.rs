@@ -274,11 +274,7 @@ fn trace_all(target: Target<'_>, actions: Option<&[OfAction]>, o: &Options<'_>) 
         }
         let rule = "=".repeat(79);
         let _ = write!(out, "\n\n{rule}\nrecirc({:#x})", recirc.id);
-        if recirc.is_ct {
-            resume_conntrack(&mut out, &mut recirc, ct_next.next());
-        } else {
-            out.push('\n');
-        }
+        resume_conntrack(&mut out, &mut recirc, ct_next.next());
         let _ = write!(out, "{rule}\n\n");
         let recircs = trace_one(&mut out, &target, &recirc.flow, Some(recirc.id), None, o.names);
         waiting.extend(recircs);
@@ -290,7 +286,6 @@ fn trace_all(target: Target<'_>, actions: Option<&[OfAction]>, o: &Options<'_>) 
 struct Recirc {
     id: u32,
     flow: Flow,
-    is_ct: bool,
     nat: Option<action::Nat>,
 }
 
@@ -484,19 +479,8 @@ fn without_outputs(actions: &Actions) -> Actions {
     actions.iter().filter_map(keep).collect()
 }
 
+/// As in the stock daemon, a trace follows what comes back from connection tracking; what else recirculates
+/// depends on what the datapath finds out.
 fn recirculations(t: &Translation) -> Vec<Recirc> {
-    let recirc = |a: &Action| match a {
-        Action::Recirc(id) => {
-            let tracked = t.ct_recircs.iter().find(|r| r.id == *id);
-            Some(match tracked {
-                Some(r) => Recirc { id: *id, flow: r.flow.clone(), is_ct: true, nat: r.nat },
-                None => {
-                    let flow = Flow { recirc_id: *id, ..t.flow.clone() };
-                    Recirc { id: *id, flow, is_ct: false, nat: None }
-                }
-            })
-        }
-        _ => None,
-    };
-    t.actions.iter().filter_map(recirc).collect()
+    t.ct_recircs.iter().map(|r| Recirc { id: r.id, flow: r.flow.clone(), nat: r.nat }).collect()
 }

@@ -6,8 +6,8 @@ use crate::megaflow::Megaflow;
 use crate::rule::Count;
 use crate::xlate::{self, Input, Translation};
 use dpif::{
-    Action, Actions, ControllerUserdata, DpFlow, DpifError, FlowStats, NewFlow, SlowPath, Upcall,
-    UpcallHandler, UpcallKind, UpcallReply, Userdata, Userspace,
+    Action, Actions, ControllerUserdata, DpFlow, DpifError, FlowStats, NewFlow, Upcall, UpcallHandler,
+    UpcallKind, UpcallReply, Userdata, Userspace,
 };
 use flow::{Mask, TlvTable};
 use packet::Packet;
@@ -78,8 +78,8 @@ impl Fabric {
             coverage::counter::upcall_flow_limit_hit.add(u64::from(t.may_install));
             return UpcallReply { actions: t.actions, flow: None };
         }
+        let actions = install_actions(&t);
         let mask = self.install_mask(t.mask, upcall.key, &t.tlv);
-        let actions = install_actions(&t.actions, t.slow);
         let now_ms = self.clock.now_ms();
         let megaflow = Megaflow {
             key: Arc::new(upcall.key.clone()),
@@ -116,10 +116,11 @@ impl Fabric {
 }
 
 /// What the datapath does for a flow: the actions, or handing each packet up.
-pub(crate) fn install_actions(actions: &Actions, slow: SlowPath) -> Actions {
-    if slow.is_empty() {
-        return actions.clone();
+pub(crate) fn install_actions(t: &Translation) -> Actions {
+    if t.slow.is_empty() {
+        return t.actions.clone();
     }
-    let userdata = Userdata::SlowPath(slow);
-    vec![Action::Userspace(Userspace { userdata, egress_tunnel_port: None, wants_actions: false })]
+    let userdata = Userdata::SlowPath(t.slow);
+    let up = Action::Userspace(Userspace { userdata, egress_tunnel_port: None, wants_actions: false });
+    vec![xlate::metered(t.slow_meter, up)]
 }

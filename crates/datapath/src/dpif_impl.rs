@@ -3,10 +3,11 @@
 use crate::datapath::Datapath;
 use crate::flow_table::{FlowTable, NewMegaflow};
 use crate::key::ufid_of;
+use crate::meter::Meters;
 use crate::shared::exact_in_port;
 use dpif::{
-    Action, DpFlow, DpStats, Dpif, DpifError, Features, FlowStats, PortDesc, PortNo, PortStats, PutMode,
-    Ufid, UpcallHandler,
+    Action, DpFlow, DpStats, Dpif, DpifError, Features, FlowStats, MeterLimits, MeterSpec, MeterStats,
+    PortDesc, PortNo, PortStats, PutMode, Ufid, UpcallHandler,
 };
 use flow::{Flow, Mask};
 use packet::Packet;
@@ -152,6 +153,25 @@ impl Dpif for Datapath {
     fn execute(&self, packet: Packet, key: &Flow, actions: &[Action]) {
         coverage::counter::dpif_execute.inc();
         self.shared.execute(packet, key, actions);
+    }
+
+    fn meter_limits(&self) -> MeterLimits {
+        Meters::LIMITS
+    }
+
+    fn meter_set(&self, id: u32, spec: &MeterSpec) -> Result<(), DpifError> {
+        coverage::counter::dpif_meter_set.inc();
+        self.shared.meters.set(id, spec)
+    }
+
+    fn meter_del(&self, id: u32) -> Result<MeterStats, DpifError> {
+        coverage::counter::dpif_meter_del.inc();
+        self.shared.meters.remove(id)
+    }
+
+    fn meter_stats(&self, id: u32) -> Result<MeterStats, DpifError> {
+        coverage::counter::dpif_meter_get.inc();
+        self.shared.meters.stats(id)
     }
 
     fn set_upcall_handler(&self, handler: Arc<dyn UpcallHandler>) {

@@ -64,8 +64,7 @@ impl Worker {
             Action::TunnelPush(push) => self.tunnel_push(push, items),
             Action::TunnelPop(port) => self.tunnel_pop(view, *port, items, last, depth),
             Action::LbOutput(_) => self.drop_items(items, DropCause::InvalidBond),
-            // A meter that does not exist lets everything pass; none exists yet.
-            Action::Meter(_) => {}
+            Action::Meter(id) => self.meter(view, *id, items),
             Action::Hash { alg, basis } => {
                 for item in items.iter_mut() {
                     item.meta.dp_hash = hash(item, *alg, *basis, self.vlan_limit);

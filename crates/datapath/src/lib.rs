@@ -10,8 +10,8 @@
 //! All of them run the same `worker` code. Polling and socket threads never wait for anybody: tables are
 //! read as `quiescent` snapshots, configuration comes by mailbox, upcalls leave through bounded queues.
 //!
-//! Limits: [`PORTS_MAX`], [`RECIRCULATIONS_MAX`], [`UPCALLS_MAX`], [`UPCALLS_PER_PORT_MAX`], and the number of
-//! megaflows ([`dpif::Dpif::set_flow_limit`]). Beyond each, packets are dropped and counted by port and
+//! Limits: [`PORTS_MAX`], [`RECIRCULATIONS_MAX`], [`UPCALLS_MAX`], [`UPCALLS_PER_PORT_MAX`], [`METERS_MAX`],
+//! [`BANDS_MAX`], and the number of megaflows ([`dpif::Dpif::set_flow_limit`]). Beyond each, packets are dropped and counted by port and
 //! cause ([`DropCause`]), but a megaflow beyond the limit is just not installed.
 
 #![forbid(unsafe_code)]
@@ -30,6 +30,7 @@ mod item;
 mod key;
 mod lane;
 mod megaflow;
+mod meter;
 mod output;
 mod poll_config;
 mod port;
@@ -50,6 +51,7 @@ pub use crate::assign::{Core, Policy};
 pub use crate::datapath::{Datapath, PortError};
 pub use drops::{DropCause, PortDrops, PortTotals};
 pub use execute::RECIRCULATIONS_MAX;
+pub use meter::{BANDS_MAX, METERS_MAX};
 pub use poll_config::PollConfig;
 pub use saved::{SavedDatapath, SavedFlow, SavedPort};
 pub use upcall::{UPCALLS_MAX, UPCALLS_PER_PORT_MAX};

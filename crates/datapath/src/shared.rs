@@ -5,6 +5,7 @@ use crate::drops::DropCause;
 use crate::flow_table::{FlowTable, NewMegaflow};
 use crate::item::{Item, Items, PacketMeta};
 use crate::key::ufid_of;
+use crate::meter::Meters;
 use crate::upcall::{Line, Pending, PendingKind, UpcallQueues};
 use crate::worker::{Sink, View, Worker};
 use clock::Clock;
@@ -28,6 +29,7 @@ pub(crate) struct Control {
 pub(crate) struct Shared {
     pub clock: Clock,
     pub domain: Arc<Domain>,
+    pub meters: Arc<Meters>,
     pub queues: Arc<UpcallQueues>,
     pub control: Mutex<Control>,
     pub handler: RwLock<Option<Arc<dyn UpcallHandler>>>,
@@ -53,7 +55,8 @@ impl Shared {
         let flow_count = Arc::default();
         let main = FlowTable::new(&domain, None, &flow_count);
         let tracking = Tracking::new();
-        let worker = Worker::new(Sink::Caller(Line::new()), None, &tracking);
+        let meters = Meters::new(&domain);
+        let worker = Worker::new(Sink::Caller(Line::new()), None, &tracking, &meters);
         let control = Control { reader: domain.reader(), worker, main: Arc::clone(&main) };
         Arc::new(Shared {
             clock,
@@ -67,6 +70,7 @@ impl Shared {
             cache_one_in: AtomicU32::new(1),
             dummies: RwLock::default(),
             tracking,
+            meters,
             domain,
         })
     }

@@ -124,7 +124,8 @@ pub(crate) fn start(
     table: Arc<FlowTable>,
 ) -> io::Result<Handle> {
     let mail = Arc::new(Mailbox::default());
-    let worker = Worker::new(Sink::Queue(Arc::clone(&shared.queues)), kind.pmd(), &shared.tracking);
+    let sink = Sink::Queue(Arc::clone(&shared.queues));
+    let worker = Worker::new(sink, kind.pmd(), &shared.tracking, &shared.meters);
     let stats = Arc::clone(&worker.stats);
     let poller = Poller {
         reader: shared.domain.reader(),

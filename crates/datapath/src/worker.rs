@@ -9,6 +9,7 @@ use crate::item::{Item, Items};
 use crate::key::Seed;
 use crate::lane::Lane;
 use crate::megaflow::Megaflow;
+use crate::meter::Meters;
 use crate::port::LocalPorts;
 use crate::upcall::{Line, Pending, PendingKind, UpcallQueues};
 use arrayvec::ArrayVec;
@@ -82,6 +83,7 @@ pub(crate) struct Worker {
     /// The switch's time, taken once per loop.
     pub now_ms: u64,
     pub vlan_limit: u8,
+    pub(crate) meters: Arc<Meters>,
     pub(crate) cache: FlowCache,
     pub(crate) lane: Lane,
     /// Ports with packets to send.
@@ -105,13 +107,14 @@ struct Group {
 }
 
 impl Worker {
-    pub fn new(sink: Sink, pmd: Option<u32>, tracking: &Arc<Tracking>) -> Self {
+    pub fn new(sink: Sink, pmd: Option<u32>, tracking: &Arc<Tracking>, meters: &Arc<Meters>) -> Self {
         Worker {
             ports: LocalPorts::default(),
             stats: Arc::default(),
             sink,
             now_ms: 0,
             vlan_limit: 2,
+            meters: Arc::clone(meters),
             cache: FlowCache::new(),
             lane: Lane::new(Seed::get()),
             dirty: Vec::new(),

@@ -1,7 +1,7 @@
 //! The calls and the upcall.
 
 use crate::ct::CtMatch;
-use crate::{Action, Actions, Userdata};
+use crate::{Action, Actions, MeterLimits, MeterSpec, MeterStats, Userdata};
 use flow::{Flow, Mask};
 use packet::Packet;
 use std::sync::Arc;
@@ -301,6 +301,21 @@ pub trait Dpif: Send + Sync {
     /// Runs `actions` on `packet` as if it had come in with `key`. Userspace actions and recirculation
     /// misses go to the upcall handler on this thread.
     fn execute(&self, packet: Packet, key: &Flow, actions: &[Action]);
+
+    fn meter_limits(&self) -> MeterLimits {
+        MeterLimits::default()
+    }
+    /// Makes a meter, or a new one in the place of the old.
+    fn meter_set(&self, _id: u32, _spec: &MeterSpec) -> Result<(), DpifError> {
+        Err(DpifError::Unsupported)
+    }
+    /// Removes a meter and returns what it has counted; its packets pass unmetered.
+    fn meter_del(&self, _id: u32) -> Result<MeterStats, DpifError> {
+        Err(DpifError::NotFound)
+    }
+    fn meter_stats(&self, _id: u32) -> Result<MeterStats, DpifError> {
+        Err(DpifError::NotFound)
+    }
 
     fn set_upcall_handler(&self, handler: Arc<dyn UpcallHandler>);
     /// Upper bound for megaflows; misses beyond it are forwarded without installing.

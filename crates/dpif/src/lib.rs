@@ -20,6 +20,7 @@ pub mod fake;
 mod frames;
 pub mod fuzz;
 mod key_attrs;
+mod meter;
 #[cfg(test)]
 mod samples;
 mod set_key;
@@ -31,3 +32,4 @@ pub mod tunnel;
 pub use action::*;
 pub use api::*;
 pub use commit::{CommitOptions, commit, commit_tunnel};
+pub use meter::{DropBand, MeterCount, MeterLimits, MeterSpec, MeterStats, RateUnit};

@@ -362,13 +362,14 @@ impl Agent {
         true
     }
 
-    /// Whether packets that no rule matches go to controllers, for translation.
+    /// What translation needs to know of controllers: whether there are any, and whether they want packets
+    /// that no rule matches.
     pub fn update_misses(&self, env: &Env) {
-        let wanted = self.conns.values().any(Conn::wants_misses);
-        let known = env.fabric.read().switch(self.id).map(|s| s.packet_in_on_miss);
-        if known.is_some_and(|k| k != wanted) {
+        let now = (self.conns.values().any(Conn::wants_misses), self.has_controllers());
+        let known = env.fabric.read().switch(self.id).map(|s| (s.packet_in_on_miss, s.has_controllers));
+        if known.is_some_and(|k| k != now) {
             if let Ok(switch) = env.fabric.write().switch_mut(self.id) {
-                switch.packet_in_on_miss = wanted;
+                (switch.packet_in_on_miss, switch.has_controllers) = now;
             }
             env.fabric.changed();
         }
@@ -385,6 +386,7 @@ impl Agent {
                 events.extend(switch.remove_rule(&rule, RemovedReason::Delete));
             }
             switch.guardians = crate::learn::Guardians::default();
+            switch.refs = crate::refs::RuleRefs::default();
             if standalone && let Err(e) = switch.apply(&super::fail_open::normal_flow(), now_ms) {
                 tracing::error!(target: "connmgr", "{}: no default flow: {e}", self.name);
             }

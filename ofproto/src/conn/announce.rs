@@ -7,6 +7,7 @@ use super::session::Conn;
 use crate::async_event::PacketInEvent;
 use crate::discard;
 use crate::flow_mod::{RemovedReason, RuleEvent};
+use crate::groups::Group;
 use crate::ids::{ConnId, OfPort, SwitchId, in_port};
 use crate::port::Port;
 use crate::recirc::Frozen;
@@ -18,6 +19,7 @@ use openflow::msg::flow_removed::FlowRemoved;
 use openflow::msg::packet_in::{Continuation, PacketIn};
 use openflow::msg::port::{PortConfig, PortDesc, PortFeatures, PortState};
 use openflow::msg::port_status::{PortReason, PortStatus};
+use openflow::msg::requestforward::{ForwardedRequest, RequestForward};
 use openflow::msg::role::{Role, RoleReason, RoleStatus};
 use openflow::msg::table_desc::TableStatus;
 use openflow::{Elapsed, Target, Version};
@@ -28,6 +30,16 @@ use std::time::Duration;
 /// Something that connections are to be told.
 #[derive(Clone, Debug)]
 pub enum News {
+    /// The connection `source` changed groups or meters (`OFPT_REQUESTFORWARD`).
+    Request {
+        source: ConnId,
+        xid: u32,
+        request: ForwardedRequest,
+        /// The group as it is now.
+        group: Option<Arc<Group>>,
+        /// It was there before.
+        existed: bool,
+    },
     /// A rule with `OFPFF_SEND_FLOW_REM` went.
     FlowRemoved {
         rule: Arc<Rule>,
@@ -198,6 +210,9 @@ impl Agent {
                         conn.link.send_async(message.encode(&target, 0));
                     }
                 }
+                News::Request { source, xid, request, group, existed } => {
+                    self.tell_request(source, xid, &request, group.as_deref(), existed, &tlv);
+                }
                 News::Port { source, reason, old, new } => self.tell_port(source, reason, old, new),
                 News::Table(status) => {
                     let reason = status.reason as u32;
@@ -207,6 +222,32 @@ impl Agent {
                         }
                     }
                 }
+            }
+        }
+    }
+
+    fn tell_request(
+        &self,
+        source: ConnId,
+        xid: u32,
+        request: &ForwardedRequest,
+        group: Option<&Group>,
+        existed: bool,
+        tlv: &TlvTable,
+    ) {
+        let reason = u32::from(matches!(request, ForwardedRequest::MeterMod(_)));
+        let wants = |c: &&Conn| c.id != source && c.receives(AsyncMsg::RequestForward, reason);
+        for conn in self.conns.values().filter(wants) {
+            let request = match request {
+                ForwardedRequest::GroupMod(gm) => {
+                    let buckets = group.map(|g| &g.buckets[..]).unwrap_or_default();
+                    ForwardedRequest::GroupMod(gm.in_terms_of(conn.version, buckets, existed))
+                }
+                meter_mod => meter_mod.clone(),
+            };
+            let target = Target { protocol: conn.protocol, tlv: Some(tlv) };
+            if let Some(message) = (RequestForward { request_xid: xid, request }).encode(&target, 0) {
+                conn.link.send_async(message);
             }
         }
     }

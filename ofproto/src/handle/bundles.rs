@@ -5,10 +5,11 @@
 //! fails, too.
 
 use super::packet_out::{self, Ready, Translated};
-use super::{Cx, flow_mods, groups_meters, ports};
+use super::{Cx, flow_mods, groups, ports};
 use crate::conn::announce::News;
 use crate::conn::monitor::Changes;
 use crate::flow_mod::{Change, Command};
+use crate::groups::GroupChange;
 use crate::switch::State;
 use bytes::Bytes;
 use openflow::msg::bundle::{BundleAdd, BundleControl, BundleFlags, ctrl};
@@ -30,7 +31,7 @@ type Result<T = ()> = std::result::Result<T, OfError>;
 enum Step {
     Flow(Box<Change>),
     Port(PortMod),
-    Group(Box<GroupMod>),
+    Group(Box<GroupMod>, u32),
     PacketOut(Box<Ready>),
 }
 
@@ -39,7 +40,7 @@ impl std::fmt::Debug for Step {
         f.write_str(match self {
             Step::Flow(_) => "Flow",
             Step::Port(_) => "Port",
-            Step::Group(_) => "Group",
+            Step::Group(..) => "Group",
             Step::PacketOut(_) => "PacketOut",
         })
     }
@@ -151,7 +152,7 @@ fn prepare(cx: &Cx<'_>, msg: &Incoming<'_>) -> Result<Step> {
     Ok(match msg.msg_type() {
         MsgType::FlowMod => Step::Flow(Box::new(flow_mods::decode(cx, msg)?)),
         MsgType::PortMod => Step::Port(PortMod::decode(msg)?),
-        MsgType::GroupMod => Step::Group(Box::new(GroupMod::decode(msg, &cx.context())?)),
+        MsgType::GroupMod => Step::Group(Box::new(GroupMod::decode(msg, &cx.context())?), msg.header.xid),
         MsgType::PacketOut => {
             coverage::counter::ofproto_packet_out.inc();
             Step::PacketOut(Box::new(packet_out::prepare(cx, msg)?))
@@ -160,13 +161,17 @@ fn prepare(cx: &Cx<'_>, msg: &Incoming<'_>) -> Result<Step> {
     })
 }
 
+/// A group-mod with its transaction id, and what it did.
+type GroupDone = (GroupMod, u32, Vec<GroupChange>);
+
 /// What a commit has done so far.
 #[derive(Default)]
 struct Done {
-    /// Flow-mods, and what they did.
-    mods: Vec<(Command, Changes)>,
+    /// Flow-mods, and what they and group-mods did to rules.
+    mods: Vec<(Option<Command>, Changes)>,
     news: Vec<News>,
     port_mods: Vec<PortMod>,
+    groups: Vec<GroupDone>,
     packets: Vec<Translated>,
 }
 
@@ -184,6 +189,7 @@ fn commit(cx: &mut Cx<'_>, id: u32, flags: BundleFlags) -> Result {
             && let Ok(switch) = state.switch_mut(cx.agent.id)
         {
             done.mods.iter().rev().for_each(|(_, c)| switch.undo(&c.events));
+            done.groups.drain(..).rev().for_each(|(_, _, changes)| switch.undo_groups(changes));
         }
         failed
     };
@@ -191,16 +197,19 @@ fn commit(cx: &mut Cx<'_>, id: u32, flags: BundleFlags) -> Result {
         cx.conn.send_error(error, &message);
         return Err(OfError::OfpbfcMsgFailed);
     }
-    if !done.mods.is_empty() {
+    if !done.mods.is_empty() || !done.groups.is_empty() {
         cx.env.fabric.changed();
     }
-    let note = |(command, changes)| {
-        cx.conn.mods.note(flow_mods::kind_of(command), now_ms);
+    let note = |(command, changes): (Option<Command>, Changes)| {
+        command.into_iter().for_each(|c| cx.conn.mods.note(flow_mods::kind_of(c), now_ms));
         changes
     };
     let changes = done.mods.into_iter().map(note).collect();
     cx.agent.tell_changes(cx.env, Some(cx.conn), changes, now_ms);
     cx.agent.news.extend(done.news);
+    for (gm, xid, changes) in done.groups {
+        groups::tell(cx, gm, xid, &changes);
+    }
     for pm in done.port_mods {
         // The port was there a moment ago; one that has gone since needs no change.
         let _ = ports::carry_out(cx, &pm);
@@ -239,7 +248,7 @@ fn apply_one(
             let switch = state.switch_mut(cx.agent.id).map_err(no_switch)?;
             let events = switch.apply(&change, cx.env.now_ms())?;
             done.news.extend(flow_mods::table_news(switch, &events));
-            done.mods.push((change.command, flow_mods::changes(message, change.command, events)));
+            done.mods.push((Some(change.command), flow_mods::changes(message, change.command, events)));
         }
         // Changing a port cannot be taken back.
         Step::Port(_) if flags.contains(BundleFlags::ATOMIC) => return Err(OfError::OfpbfcMsgFailed),
@@ -251,7 +260,13 @@ fn apply_one(
             }
             done.port_mods.push(pm);
         }
-        Step::Group(gm) => groups_meters::check_group_mod(&gm)?,
+        Step::Group(gm, xid) => {
+            let switch = state.switch_mut(cx.agent.id).map_err(no_switch)?;
+            let (changes, events) = switch.apply_group(&gm, cx.env.now_ms())?;
+            done.news.extend(flow_mods::table_news(switch, &events));
+            done.mods.push((None, Changes { xid, by_add: false, events }));
+            done.groups.push((*gm, xid, changes));
+        }
         Step::PacketOut(ready) => done.packets.push(packet_out::translate(cx, state, *ready)?),
     }
     Ok(())

@@ -10,7 +10,6 @@ use crate::rule::RuleFlags;
 use crate::switch::Switch;
 use crate::table::{TABLE_ALL, TABLES, TBL_INTERNAL};
 use bytes::Bytes;
-use openflow::action::{self, Action};
 use openflow::msg::flow_mod::{FlowFlags, FlowMod, FlowModCommand, NO_BUFFER};
 use openflow::msg::table_desc::{TableReason, TableStatus};
 use openflow::msg::table_mod::{EvictionFlags, TableDesc, Vacancy};
@@ -111,18 +110,6 @@ fn check(fm: &FlowMod) -> Result<(), OfError> {
     }
     if !is_delete && fm.buffer_id != NO_BUFFER {
         return Err(OfError::OfpbrcBufferUnknown);
-    }
-    if is_delete { Ok(()) } else { check_actions(&fm.actions) }
-}
-
-/// There are no groups and meters that actions could name.
-pub fn check_actions(actions: &[Action]) -> Result<(), OfError> {
-    for a in action::flattened(actions) {
-        match a {
-            Action::Group(_) => return Err(OfError::OfpbacBadOutGroup),
-            Action::Meter(_) => return Err(OfError::OfpmmfcInvalidMeter),
-            _ => {}
-        }
     }
     Ok(())
 }

@@ -4,12 +4,14 @@
 //! and applied together under one writer's lock ([`flow_mods`]); everything else is handled one by one
 //! by the functions of the file of its family.
 
+mod absent;
 pub mod bundles;
 mod ct_flush;
 pub mod flow_mods;
 mod flow_monitor;
 mod flow_stats;
-mod groups_meters;
+mod groups;
+mod meters;
 mod packet_out;
 mod ports;
 mod resume;
@@ -158,13 +160,26 @@ fn dispatch(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result<(), OfError> {
         MsgType::CtFlush => ct_flush::matching(cx, msg),
         MsgType::TlvTableMod => tlv_table::change(cx, msg),
         MsgType::TlvTableRequest => tlv_table::show(cx, msg),
-        other => groups_meters::dispatch(cx, msg, other),
+        MsgType::GroupMod => groups::group_mod(cx, msg),
+        MsgType::GroupStatsRequest => groups::stats(cx, msg),
+        MsgType::GroupDescStatsRequest => groups::desc(cx, msg),
+        MsgType::GroupFeaturesStatsRequest => groups::features(cx, msg),
+        MsgType::MeterMod => meters::meter_mod(cx, msg),
+        MsgType::MeterStatsRequest => meters::stats(cx, msg),
+        MsgType::MeterConfigStatsRequest => meters::config(cx, msg),
+        MsgType::MeterFeaturesStatsRequest => meters::features(cx, msg),
+        other => absent::dispatch(cx, msg, other),
     }
 }
 
 /// The error for messages that a switch is not sent.
 fn unexpected(msg: &Incoming<'_>) -> OfError {
     if msg.form.is_multipart_request() { OfError::OfpbrcBadStat } else { OfError::OfpbrcBadType }
+}
+
+/// How long milliseconds are, as messages have it.
+fn elapsed(ms: u64) -> openflow::Elapsed {
+    std::time::Duration::from_millis(ms).into()
 }
 
 /// Whether `version` has 32-bit ports and all that came with them.

@@ -1,7 +1,6 @@
 //! Packet-out: a controller's packet goes through its own actions.
 
 use super::Cx;
-use super::flow_mods::check_actions;
 use crate::effects::{self, Effect, Passed};
 use crate::ids::OfPort;
 use crate::rule::Count;
@@ -75,7 +74,8 @@ pub fn prepare(cx: &Cx<'_>, msg: &Incoming<'_>) -> Result<Ready, OfError> {
 
 /// Translates a packet-out; nothing happens yet.
 pub fn translate(cx: &Cx<'_>, state: &State, ready: Ready) -> Result<Translated, OfError> {
-    check_actions(&ready.actions)?;
+    let switch = state.switch(cx.agent.id).ok_or(OfError::OfpbrcEperm)?;
+    switch.check_actions(&ready.actions)?;
     let input = SwitchInput {
         switch: cx.agent.id,
         flow: ready.flow.clone(),

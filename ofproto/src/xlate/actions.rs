@@ -1,6 +1,7 @@
 //! One arm per OpenFlow action.
 
 use super::ctx::{Ctx, STACK_BYTES_MAX};
+use super::mpls;
 use super::trace::NodeKind;
 use super::vlan;
 use crate::effects::Effect;
@@ -19,13 +20,38 @@ const PCP_MASK: u16 = 0xe000;
 impl Ctx<'_> {
     /// Runs a list of actions until it ends or something stops it.
     pub fn list(&mut self, actions: &[Action]) {
+        if actions.is_empty() {
+            self.report(NodeKind::Action, || "drop".to_owned());
+        }
+        let outer_last = self.last;
         for (i, a) in actions.iter().enumerate() {
-            if self.stopped() {
-                return;
+            if self.error != DropReason::Ok {
+                break;
+            }
+            self.recirculate_behind_mpls(a);
+            let rest = actions.get(i + 1..).unwrap_or_default();
+            if self.exit {
+                self.keep(&actions[i..]);
+                break;
             }
             self.report(NodeKind::Action, || text::action(a));
-            self.action(a, &actions[i + 1..]);
+            self.last = outer_last && rest.is_empty() && self.action_set.is_empty();
+            self.action(a, rest);
+            if std::mem::take(&mut self.end_list) {
+                break;
+            }
+            // What a table's actions froze comes back behind this action.
+            if matches!(a, Action::Resubmit(_) | Action::GotoTable(_)) {
+                continue;
+            }
+            if self.error == DropReason::Ok
+                && let Some(from) = self.frozen_from(i)
+            {
+                self.keep(actions.get(from..).unwrap_or_default());
+                break;
+            }
         }
+        self.last = outer_last;
     }
 
     /// The action set, in the order that OpenFlow prescribes.
@@ -39,7 +65,9 @@ impl Ctx<'_> {
         }
         self.in_action_set = true;
         self.report(NodeKind::Table, || "--. Executing action set:".to_owned());
+        let last = std::mem::replace(&mut self.last, true);
         self.below(|cx| cx.list(&list));
+        self.last = last;
         self.in_action_set = false;
     }
 
@@ -83,7 +111,7 @@ impl Ctx<'_> {
             Action::Learn(a) => self.learn(a),
             Action::FinTimeout(a) => self.fin_timeout(a.idle_timeout, a.hard_timeout),
             Action::Exit(_) => self.exit = true,
-            Action::Clone(a) => self.clone_actions(&a.actions),
+            Action::Clone(a) => self.list_on_copy(&a.actions),
             Action::DeleteField(a) => self.delete_field(a.field),
             Action::ClearActions(_) => self.clear_action_set(),
             Action::WriteActions(a) => self.write_actions(&a.actions),
@@ -97,15 +125,23 @@ impl Ctx<'_> {
             Action::GotoTable(a) => self.table_action(in_port(&self.flow), a.table_id, true),
             // They say something about the rule, not about the packet.
             Action::Note(_) | Action::Conjunction(_) => {}
-            _ => self.not_built(action, rest),
+            Action::Group(a) => self.group(a.group_id),
+            Action::PushMpls(a) => self.push_mpls(a.ethertype),
+            Action::PopMpls(a) => self.pop_mpls(a.ethertype),
+            Action::SetMplsLabel(a) => self.set_mpls(mpls::LABEL, a.label),
+            Action::SetMplsTc(a) => self.set_mpls(mpls::TC, a.tc.into()),
+            Action::SetMplsTtl(a) => self.set_mpls(mpls::TTL, a.ttl.into()),
+            Action::DecMplsTtl(_) => self.dec_mpls_ttl(),
+            Action::DecNshTtl(_) => self.dec_nsh_ttl(),
+            Action::Encap(a) => self.encap(a),
+            Action::Decap(a) => self.decap(a),
+            Action::Meter(a) => self.meter(a.meter_id),
+            Action::Sample(a) => self.sample(a),
+            Action::CheckPktLarger(a) => self.check_pkt_larger(a, rest),
+            Action::UnrollXlate(a) => self.unroll(a),
+            Action::DebugRecirc(_) => self.freeze_behind(),
+            Action::DebugSlow(_) => self.slow |= dpif::SlowPath::ACTION,
         }
-    }
-
-    /// Groups, meters, MPLS, NSH and sampling have their place here; until they
-    /// are built, a packet that needs them is dropped and counted rather than sent on half changed.
-    fn not_built(&mut self, action: &Action, _rest: &[Action]) {
-        let text = format!("{} is not supported yet", text::action(action));
-        self.fail(DropReason::UnsupportedPacketType, &text);
     }
 
     fn output_reg(&mut self, src: &Subfield, max_len: u16) {
@@ -302,33 +338,27 @@ impl Ctx<'_> {
         }
     }
 
-    /// `clone`: what happens inside stays inside.
-    fn clone_actions(&mut self, actions: &[Action]) {
-        let (flow, stack, bytes) = (self.flow.clone(), self.stack.clone(), self.stack_bytes);
-        let action_set = self.action_set.clone();
-        let exit = self.exit;
-        self.list(actions);
-        // The packet in the datapath has changed; committing before the next output changes it back.
-        (self.flow, self.stack, self.stack_bytes) = (flow, stack, bytes);
-        (self.action_set, self.exit) = (action_set, exit);
-    }
-
     fn delete_field(&mut self, field: Field) {
         if let Some(i) = field.tlv_index() {
-            field.unwildcard_in(&mut self.wc, &self.switch.tlv);
             self.switch.tlv.delete(&mut self.flow.tunnel, i);
         }
+        self.report(NodeKind::Detail, || format!("delete {}", field.name()));
     }
 
     /// Adds to the action set; the port that it would output to is a field.
     fn write_actions(&mut self, actions: &[Action]) {
         self.action_set.extend_from_slice(actions);
+        self.set_actset_output();
+        self.report_action_set("is");
+    }
+
+    /// Sets the field that says what port the action set would output to.
+    pub fn set_actset_output(&mut self) {
         let has_group = self.action_set.iter().any(|a| matches!(a, Action::Group(_)));
         let output = |a: &Action| if let Action::Output(o) = a { Some(o.port) } else { None };
         let last = self.action_set.iter().rev().find_map(output);
         let port = last.filter(|_| !has_group).unwrap_or(OfPort::UNSET);
         self.flow.actset_output = port.0.into();
-        self.report_action_set("is");
     }
 
     fn report_action_set(&mut self, verb: &str) {

@@ -26,9 +26,6 @@ impl Ctx<'_> {
         self.ct_nat = None;
         let looked_at = (self.wc.ct_mark, self.wc.ct_label);
         (self.wc.ct_mark, self.wc.ct_label) = (0, U128::ZERO);
-        if a.actions.is_empty() {
-            self.report(NodeKind::Action, || "drop".to_owned());
-        }
         self.list(&a.actions);
         let nat = self.ct_nat.take();
         let (mark, label) = (self.wc.ct_mark, self.wc.ct_label);

@@ -1,6 +1,7 @@
 //! The context of a translation: lookups, recursion, freezing, and the end.
 
 use super::ct::CtRecirc;
+use super::freeze::Freezing;
 use super::lessons::Lessons;
 use super::trace::{NodeKind, Trace};
 use super::{SwitchInput, Translation, wildcards};
@@ -9,7 +10,7 @@ use crate::effects::Effect;
 use crate::fabric::Fabric;
 use crate::ids::{OfPort, in_port};
 use crate::port::PortConfig;
-use crate::recirc::{Frozen, FrozenMetadata, RecircNode};
+use crate::recirc::RecircNode;
 use crate::rule::Rule;
 use crate::switch::{State, Switch};
 use crate::table::TableMiss;
@@ -33,6 +34,8 @@ pub(super) struct Ctx<'a> {
     pub fabric: &'a Fabric,
     pub state: &'a State,
     pub switch: &'a Switch,
+    /// Where the packet came in.
+    start: &'a Switch,
     pub is_packet_out: bool,
     /// There is a packet, for which side effects happen.
     pub has_packet: bool,
@@ -61,15 +64,27 @@ pub(super) struct Ctx<'a> {
     pub rule: Option<Arc<Rule>>,
     pub rule_cookie: u64,
     depth: u32,
+    /// Patch cables that the packet is behind.
+    pub patches: u32,
     resubmits: u32,
-    /// An `exit` action ended the pipeline of this switch.
+    /// An `exit` action, or a freeze, ends all lists of actions that run.
     pub exit: bool,
+    /// The present list of actions ends.
+    pub end_list: bool,
+    pub freezing: Option<Freezing>,
+    /// Nothing is left to do for the packet behind the present action.
+    pub last: bool,
+    /// The last MPLS label has gone: what is behind it has not been looked at.
     pub was_mpls: bool,
+    /// An `encap`, a `decap`, or the Ethernet header that a packet of a layer-3 port still has to get, that the
+    /// next commit carries out.
+    pub pending_encap: bool,
+    pub pending_decap: bool,
+    /// Variable context of the NSH header that `encap` puts on.
+    pub nsh_md2: Vec<u8>,
     /// The next rule is the first one of the translation.
     is_first_rule: bool,
     pub conntracked: bool,
-    /// The packet has no Ethernet header yet; it gets one before anybody sees it.
-    pub pending_encap: bool,
     pub mirrors: u32,
     /// Bytes that the next output may send (`output(max_len=...)`).
     pub trunc: Option<u32>,
@@ -89,6 +104,7 @@ impl<'a> Ctx<'a> {
             fabric,
             state,
             switch,
+            start: switch,
             is_packet_out: input.is_packet_out,
             has_packet: input.packet.is_some(),
             flow: input.flow.clone(),
@@ -111,12 +127,18 @@ impl<'a> Ctx<'a> {
             rule: None,
             rule_cookie: u64::MAX,
             depth: 0,
+            patches: 0,
             resubmits: 0,
             exit: false,
+            end_list: false,
+            freezing: None,
+            last: true,
             was_mpls: false,
+            pending_encap: false,
+            pending_decap: false,
+            nsh_md2: Vec::new(),
             is_first_rule: false,
             conntracked: false,
-            pending_encap: false,
             mirrors: 0,
             trunc: None,
             ct_nat: None,
@@ -127,16 +149,6 @@ impl<'a> Ctx<'a> {
         // The datapath does not send a packet on with the tunnel that it came out of.
         new.base.tunnel = Tunnel::default();
         new
-    }
-
-    /// Whether translation must not go on in this switch.
-    pub fn stopped(&self) -> bool {
-        self.exit || self.error != DropReason::Ok
-    }
-
-    /// Not behind a patch cable, nor within an action.
-    pub fn is_outermost(&self) -> bool {
-        self.depth == 0
     }
 
     pub fn report(&mut self, kind: NodeKind, text: impl FnOnce() -> String) {
@@ -161,36 +173,40 @@ impl<'a> Ctx<'a> {
 
     /// Translates from the beginning, or from where `frozen` left off.
     pub fn run(&mut self, frozen: Option<&RecircNode>, actions: Option<&[OfAction]>) {
-        if let Some(node) = frozen {
-            self.thaw(node);
-            return;
-        }
         let name = self.switch.name.clone();
         self.report(NodeKind::Bridge, || format!("bridge(\"{name}\")"));
         self.below(|cx| {
-            if cx.is_outermost() && !cx.accept() {
+            if let Some(node) = frozen {
+                cx.thaw(node);
                 return;
             }
-            if cx.is_outermost() && cx.refuse_mirror_output() {
+            if !cx.accept() {
                 return;
             }
-            if cx.special() {
+            if cx.refuse_mirror_output() || cx.special() {
                 return;
             }
             cx.mirror_ingress();
             match actions {
                 Some(list) => cx.list(list),
                 None => {
-                    cx.is_first_rule = cx.depth == 0;
-                    cx.enter_pipeline();
+                    cx.is_first_rule = true;
+                    cx.enter_pipeline(|cx, actions| cx.list(actions));
                 }
             }
             cx.finish_pipeline();
         });
     }
 
-    /// Looks up table 0, if the input port lets packets in.
-    fn enter_pipeline(&mut self) {
+    /// Looks up the first table of a translation.
+    pub fn start_at(&mut self, table: u8) {
+        self.is_first_rule = true;
+        let port = in_port(&self.flow);
+        self.table_action(port, table, true);
+    }
+
+    /// Looks up table 0, if the input port lets packets in, and runs what it finds by `run`.
+    pub fn enter_pipeline(&mut self, run: impl FnOnce(&mut Self, &[OfAction])) {
         let port = in_port(&self.flow);
         if let Some(p) = self.switch.port(port)
             && p.config.contains(PortConfig::NO_RECV)
@@ -198,41 +214,12 @@ impl<'a> Ctx<'a> {
             self.detail("OFPPC_NO_RECV set, dropping");
             return;
         }
-        self.table_action(port, 0, true);
+        self.table_action_by(port, 0, true, run);
     }
 
-    /// Executes the action set when the pipeline of a switch has ended.
-    fn finish_pipeline(&mut self) {
-        if self.error == DropReason::Ok {
-            self.exit = false;
-            self.run_action_set();
-        }
-    }
-
-    fn thaw(&mut self, node: &RecircNode) {
-        let f = &node.frozen;
-        self.report(NodeKind::Thaw, || "thaw".to_owned());
-        f.metadata.restore(&mut self.flow);
-        self.base = self.flow.clone();
-        self.base.tunnel = Tunnel::default();
-        self.stack = f.stack.iter().map(|b| Value::from_bytes(b)).collect();
-        self.stack_bytes = f.stack.iter().map(Vec::len).sum();
-        self.action_set = f.action_set.clone();
-        self.mirrors = f.mirrors;
-        self.conntracked = f.conntracked;
-        self.was_mpls = f.was_mpls;
-        self.rule_cookie = f.rule_cookie;
-        self.table = f.rule_table;
-        self.below(|cx| {
-            if f.actions.is_empty() {
-                let port = in_port(&cx.flow);
-                cx.is_first_rule = true;
-                cx.table_action(port, f.table, true);
-            } else {
-                cx.list(&f.actions);
-            }
-            cx.finish_pipeline();
-        });
+    /// Not behind a patch cable.
+    pub fn is_outermost(&self) -> bool {
+        self.patches == 0
     }
 
     /// Runs `f` one level below the last line of the trace.
@@ -245,36 +232,6 @@ impl<'a> Ctx<'a> {
             t.leave();
         }
         out
-    }
-
-    /// What must be kept to go on later with `actions`, or at `table` if there are none.
-    pub fn freeze(&self, table: u8, actions: Vec<OfAction>, userdata: &[u8]) -> Frozen {
-        Frozen {
-            switch: self.switch.id,
-            table,
-            in_port: in_port(&self.flow),
-            metadata: FrozenMetadata::of(&self.flow),
-            stack: self.stack.iter().map(|v| v.as_bytes().to_vec()).collect(),
-            mirrors: self.mirrors,
-            conntracked: self.conntracked,
-            was_mpls: self.was_mpls,
-            actions,
-            action_set: self.action_set.clone(),
-            rule_cookie: self.rule_cookie,
-            rule_table: self.table,
-            userdata: userdata.to_vec(),
-        }
-    }
-
-    /// Interns a frozen state for as long as this translation's actions live.
-    pub fn intern(&mut self, frozen: Frozen) -> Option<u32> {
-        let Some(node) = self.fabric.recirc.intern(frozen) else {
-            self.fail(DropReason::NoRecirculationContext, "Failed to allocate recirculation id");
-            return None;
-        };
-        let id = node.id;
-        self.recircs.push(node);
-        Some(id)
     }
 
     /// Whether one more table, group or bridge may be entered.
@@ -296,7 +253,6 @@ impl<'a> Ctx<'a> {
     /// Runs `f` one level deeper.
     pub fn deeper<T>(&mut self, f: impl FnOnce(&mut Self) -> T) -> T {
         self.depth += 1;
-        self.resubmits += 1;
         let out = f(self);
         self.depth -= 1;
         out
@@ -304,7 +260,7 @@ impl<'a> Ctx<'a> {
 
     /// Looks `table` up as if the packet had come from `port`, and runs what is found.
     pub fn table_action(&mut self, port: OfPort, table: u8, honor_miss: bool) {
-        self.table_action_as(port, table, honor_miss, |_, _| ());
+        self.table_action_with(port, table, honor_miss, |_, _| (), |cx, actions| cx.list(actions));
     }
 
     /// The same with a packet that `swap` makes another for the lookup, and the same again after it.
@@ -315,29 +271,61 @@ impl<'a> Ctx<'a> {
         honor_miss: bool,
         swap: impl Fn(&mut Flow, &mut Mask),
     ) {
+        self.table_action_with(port, table, honor_miss, swap, |cx, actions| cx.list(actions));
+    }
+
+    /// The same with `run` to run the actions.
+    pub fn table_action_by(
+        &mut self,
+        port: OfPort,
+        table: u8,
+        honor_miss: bool,
+        run: impl FnOnce(&mut Self, &[OfAction]),
+    ) {
+        self.table_action_with(port, table, honor_miss, |_, _| (), run);
+    }
+
+    fn table_action_with(
+        &mut self,
+        port: OfPort,
+        table: u8,
+        honor_miss: bool,
+        swap: impl Fn(&mut Flow, &mut Mask),
+        run: impl FnOnce(&mut Self, &[OfAction]),
+    ) {
+        // What is behind an MPLS label is known only after another look at the packet.
+        if self.was_mpls {
+            self.trigger_freeze();
+            return;
+        }
         if !self.may_descend() {
             return;
         }
         let (old_table, old_rule, old_cookie) = (self.table, self.rule.take(), self.rule_cookie);
+        let in_group = std::mem::take(&mut self.in_group);
         swap(&mut self.flow, &mut self.wc);
         let found = self.lookup_from(port, table, honor_miss);
         swap(&mut self.flow, &mut self.wc);
         if let Some(rule) = found {
-            self.deeper(|cx| cx.run_rule(&rule));
+            let is_nested = !self.is_first_rule;
+            self.resubmits += u32::from(is_nested);
+            if is_nested && table <= old_table {
+                self.deeper(|cx| cx.run_rule(&rule, run));
+            } else {
+                self.run_rule(&rule, run);
+            }
         }
         (self.table, self.rule, self.rule_cookie) = (old_table, old_rule, old_cookie);
+        self.in_group = in_group;
     }
 
-    fn run_rule(&mut self, rule: &Arc<Rule>) {
+    fn run_rule(&mut self, rule: &Arc<Rule>, run: impl FnOnce(&mut Self, &[OfAction])) {
         self.effects.push(Effect::Rule(rule.clone()));
         self.rule_cookie = rule.cookie;
         self.rule = Some(rule.clone());
         self.below(|cx| {
-            if rule.actions.is_empty() {
-                cx.report(NodeKind::Action, || "drop".to_owned());
-            }
             let is_first = std::mem::take(&mut cx.is_first_rule);
-            cx.list(&rule.actions);
+            run(cx, &rule.actions);
             // As in the stock daemon, whose trace shows the action set with the first table.
             if is_first {
                 cx.finish_pipeline();
@@ -419,7 +407,10 @@ impl<'a> Ctx<'a> {
         wildcards::finish(&mut self.wc, &self.original);
         if self.error != DropReason::Ok {
             self.actions.clear();
-            self.effects.retain(|e| matches!(e, Effect::Rule(_) | Effect::Table { .. } | Effect::PortRx(_)));
+            let counts = |e: &Effect| {
+                matches!(e, Effect::Rule(_) | Effect::Table { .. } | Effect::PortRx(_) | Effect::Group { .. })
+            };
+            self.effects.retain(counts);
         }
         // What is last needs no copy of the packet.
         if let Some(Action::Clone(last)) = self.actions.pop_if(|a| matches!(a, Action::Clone(_))) {
@@ -436,6 +427,7 @@ impl<'a> Ctx<'a> {
             actions: self.actions,
             mask: self.wc,
             slow: self.slow,
+            slow_meter: self.start.meters.slow_path(),
             effects: self.effects,
             recircs: self.recircs,
             ct_recircs: self.ct_recircs,

@@ -4,8 +4,10 @@
 //! looked at (the megaflow), and a list of [`Effect`]s that each packet using them owes. Who asks decides
 //! what to do with those.
 //!
-//! - [`ctx`]: the context that travels along, table lookups, recursion, freezing
+//! - [`ctx`]: the context that travels along, table lookups, recursion
+//! - [`freeze`]: stopping, to go on when the packet comes back
 //! - [`actions`]: one arm per OpenFlow action
+//! - [`group`]: buckets; [`mpls`], [`encap`]: labels and other headers; [`nest`]: copies and branches
 //! - [`output`]: ports, patch cables, flooding, the controller
 //! - [`normal`]: the learning switch; [`vlan`]: what bundles do to VLAN tags
 //! - [`ct`]: connection tracking
@@ -19,8 +21,13 @@
 mod actions;
 pub mod ct;
 mod ctx;
+mod encap;
+mod freeze;
+mod group;
 mod lessons;
 mod mirror;
+mod mpls;
+mod nest;
 mod normal;
 mod output;
 mod select;
@@ -41,6 +48,7 @@ use crate::switch::State;
 use ctx::Ctx;
 use dpif::{Action, Actions, DropReason, SlowPath};
 use flow::{Flow, Mask, TlvTable};
+pub use nest::metered;
 use openflow::action::Action as OfAction;
 use packet::Packet;
 use std::sync::Arc;
@@ -78,6 +86,8 @@ pub struct Translation {
     pub mask: Mask,
     /// Why each packet must come to the switch, if it must.
     pub slow: SlowPath,
+    /// The meter that such packets go through first.
+    pub slow_meter: Option<u32>,
     pub effects: Vec<Effect>,
     /// Frozen states that the actions refer to.
     pub recircs: Vec<Arc<RecircNode>>,
@@ -164,6 +174,7 @@ fn dropped(key: &Flow, error: DropReason, generation: u64) -> Translation {
         actions: vec![Action::Drop(error)],
         mask: exact_mask(key),
         slow: SlowPath::empty(),
+        slow_meter: None,
         effects: Vec::new(),
         recircs: Vec::new(),
         ct_recircs: Vec::new(),

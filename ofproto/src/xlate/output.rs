@@ -6,7 +6,7 @@ use crate::effects::Effect;
 use crate::ids::{OfPort, in_port};
 use crate::port::{Attachment, Port, PortConfig};
 use crate::switch::Switch;
-use dpif::{Action, ControllerUserdata, Userdata, Userspace};
+use dpif::{Action, ControllerUserdata, DropReason, Userdata, Userspace};
 use dpif::{CommitOptions, commit};
 use flow::U128;
 use openflow::action::{Controller, reason};
@@ -109,13 +109,20 @@ impl<'a> Ctx<'a> {
         if switch.id != here.id {
             self.mirrors = 0;
         }
-        let marks = (self.exit, self.was_mpls, self.conntracked, self.in_action_set, self.in_group);
+        let tunnel_mask = std::mem::take(&mut self.wc.tunnel);
+        let marks = (self.was_mpls, self.conntracked, self.in_action_set, self.in_group);
 
         self.switch = switch;
-        let tunnel = std::mem::take(&mut self.wc.0.tunnel);
         self.enter_peer(port);
-        self.deeper(|cx| cx.run(None, None));
-        self.wc.0.tunnel = tunnel;
+        self.report(NodeKind::Bridge, || format!("bridge(\"{}\")", switch.name));
+        self.below(|cx| {
+            cx.patches += 1;
+            if !cx.special() {
+                cx.enter_pipeline(|cx, actions| cx.list_on_copy(actions));
+                cx.finish_pipeline();
+            }
+            cx.patches -= 1;
+        });
 
         if self.switch.id != here.id {
             self.mirrors = mirrors;
@@ -124,7 +131,10 @@ impl<'a> Ctx<'a> {
         self.flow = flow;
         (self.stack, self.stack_bytes, self.action_set) = (stack, stack_bytes, action_set);
         (self.table, self.rule, self.rule_cookie) = place;
-        (self.exit, self.was_mpls, self.conntracked, self.in_action_set, self.in_group) = marks;
+        (self.was_mpls, self.conntracked, self.in_action_set, self.in_group) = marks;
+        self.wc.tunnel = tunnel_mask;
+        // What stops there, by error or otherwise, does not stop here.
+        (self.exit, self.freezing, self.error) = (false, None, DropReason::Ok);
     }
 
     /// The packet as it appears behind a patch cable: its fields stay, its context does not.
@@ -144,26 +154,51 @@ impl<'a> Ctx<'a> {
 
     /// Makes the datapath's packet equal to ours.
     pub fn commit(&mut self) {
-        let options =
-            CommitOptions { encap: std::mem::take(&mut self.pending_encap), ..CommitOptions::default() };
+        let md2 = std::mem::take(&mut self.nsh_md2);
+        let options = CommitOptions {
+            encap: std::mem::take(&mut self.pending_encap),
+            decap: std::mem::take(&mut self.pending_decap),
+            nsh_md2: &md2,
+            ..CommitOptions::default()
+        };
         let slow = commit(&self.flow, &mut self.base, &mut self.wc, &mut self.actions, &options);
         self.slow |= slow;
     }
 
     /// The `controller` action: the datapath sends the packet up with a note.
     pub fn controller(&mut self, to: &Controller) {
+        if to.pause {
+            self.freeze_for_controller(to);
+            return;
+        }
         let mut why = to.reason;
         // OpenFlow 1.3 and later: a table-miss entry's packets have a reason of their own.
         if why == reason::ACTION && self.is_table_miss_rule() {
             why = reason::EXPLICIT_MISS;
         }
         self.commit();
-        let frozen = self.freeze(self.table, Vec::new(), &to.userdata);
+        let mut frozen = self.freeze(self.table, Vec::new(), &to.userdata);
+        frozen.action_set = Vec::new();
         let Some(recirc_id) = self.intern(frozen) else { return };
+        let up = self.to_controller(to, why, recirc_id);
+        self.metered(self.controller_meter(to), up);
+    }
+
+    /// `controller(pause)`: the packet stays with the controller until that resumes it.
+    pub fn pause(&mut self, to: &Controller, actions: Vec<openflow::action::Action>) {
+        let frozen = self.freeze(0, actions, &to.userdata);
+        let Some(recirc_id) = self.intern(frozen) else { return };
+        if self.trace.is_none() || self.has_packet {
+            let up = self.to_controller(to, to.reason, recirc_id);
+            self.actions.push(up);
+        }
+    }
+
+    fn to_controller(&self, to: &Controller, reason: u8, recirc_id: u32) -> Action {
         let note = ControllerUserdata {
-            reason: why,
+            reason,
             // A trace without a packet of its own has nothing to send.
-            dont_send: self.trace.is_some() && !self.has_packet,
+            dont_send: self.trace.is_some() && !self.has_packet && !to.pause,
             continuation: to.pause,
             recirc_id,
             rule_cookie: self.rule_cookie,
@@ -172,8 +207,7 @@ impl<'a> Ctx<'a> {
             bridge: u64::from(self.switch.id.0),
         };
         let userdata = Userdata::Controller(Box::new(note));
-        let up = Userspace { userdata, egress_tunnel_port: None, wants_actions: false };
-        self.actions.push(Action::Userspace(up));
+        Action::Userspace(Userspace { userdata, egress_tunnel_port: None, wants_actions: false })
     }
 
     /// A table-miss entry matches everything with priority 0 (OpenFlow 1.3, 5.4).
@@ -194,6 +228,6 @@ impl<'a> Ctx<'a> {
             };
             self.controller(&to);
         }
-        self.exit = true;
+        self.end_list = true;
     }
 }
