@@ -68,10 +68,23 @@ impl MeterNumbers {
         })
     }
 
+    /// Takes this very number, if it is free.
+    fn take_this(&mut self, id: u32) -> bool {
+        if id < self.next {
+            return self.freed.remove(&id);
+        }
+        self.freed.extend(self.next..id);
+        self.next = id + 1;
+        true
+    }
+
     fn give_back(&mut self, id: u32) {
         self.freed.insert(id);
     }
 }
+
+/// No datapath has more meters than this.
+const DP_IDS_MAX: u32 = 1 << 20;
 
 /// What the datapath can make of a meter; fills in what is left open.
 fn spec_of(config: &mut MeterConfig, bands_max: u8) -> Result<MeterSpec, OfError> {
@@ -197,6 +210,35 @@ impl Fabric {
     }
 }
 
+impl State {
+    /// Puts in a meter that existed before this process; false if another has its number. Follow with
+    /// [`Fabric::install_meters`].
+    pub fn put_meter(&mut self, switch: SwitchId, meter: Meter) -> bool {
+        let State { switches, meter_numbers, .. } = self;
+        let Some(sw) = switches.get_mut(&switch) else { return false };
+        let is_new = sw.meters.get(meter.config.meter_id).is_none() && meter.dp_id < DP_IDS_MAX;
+        if !is_new || !meter_numbers.take_this(meter.dp_id) {
+            return false;
+        }
+        sw.meters.0.insert(meter.config.meter_id, meter);
+        true
+    }
+}
+
+impl Fabric {
+    /// Makes the datapath's meters for those that [`State::put_meter`] has put in; returns how many it has.
+    pub fn install_meters(&self, switch: SwitchId) -> usize {
+        let state = self.read();
+        let Some(sw) = state.switch(switch) else { return 0 };
+        let bands_max = self.dpif.meter_limits().bands;
+        let install = |m: &&Meter| {
+            let spec = spec_of(&mut m.config.clone(), bands_max);
+            spec.is_ok_and(|spec| self.dpif.meter_set(m.dp_id, &spec).is_ok())
+        };
+        sw.meters.iter().filter(install).count()
+    }
+}
+
 impl Switch {
     /// Rules that use a meter.
     pub fn meter_users(&self, id: u32) -> u32 {
@@ -215,5 +257,7 @@ mod tests {
         n.give_back(1);
         n.give_back(0);
         assert_eq!([n.take(3), n.take(3), n.take(3)], [Some(0), Some(1), None]);
+        assert!(n.take_this(5) && !n.take_this(5) && !n.take_this(1) && n.take_this(3));
+        assert_eq!([n.take(9), n.take(9)], [Some(4), Some(6)]);
     }
 }

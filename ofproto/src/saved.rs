@@ -11,12 +11,15 @@ use crate::switch::{State, Switch};
 use crate::table::{TBL_INTERNAL, Table, TableMiss, Vacancy};
 use flow::oxm;
 use flow::{EthAddr, Match, MiniMatch, TlvTable};
+use groups::{SavedGroup, SavedMeter};
 use openflow::PortNo;
 use openflow::action::{self, CheckParams, SavedActions};
 use openflow::msg::switch_config::FragHandling;
 use saved_state::{Extensible, Saved};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+
+pub mod groups;
 
 /// `ofp_header.version` of the bytes of matches.
 const OXM_VERSION: u8 = 6;
@@ -46,6 +49,8 @@ pub struct SavedSwitch {
     pub macs: Vec<Extensible<SavedMac>>,
     /// The newest election of a primary controller.
     pub election: Option<u64>,
+    pub groups: Vec<Extensible<SavedGroup>>,
+    pub meters: Vec<Extensible<SavedMeter>>,
 }
 
 /// A mapped tunnel option.
@@ -122,9 +127,11 @@ const FRAGS: [FragHandling; 4] =
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Restored {
     pub rules: usize,
-    /// Rules whose bytes make no sense to this program.
+    /// Rules and groups whose bytes make no sense to this program.
     pub refused: usize,
     pub macs: usize,
+    pub groups: usize,
+    pub meters: usize,
 }
 
 /// Saves all switches of a datapath.
@@ -154,6 +161,8 @@ fn save_switch(switch: &Switch, now_ms: u64) -> SavedSwitch {
         rules: rules.map(|r| Extensible(save_rule(&r, &switch.tlv, now_ms))).collect(),
         macs: save_macs(switch, now_ms).into_iter().map(Extensible).collect(),
         election: None,
+        groups: groups::save_groups(switch, now_ms),
+        meters: groups::save_meters(switch, now_ms),
     }
 }
 
@@ -222,7 +231,11 @@ impl State {
         saved: &SavedSwitch,
         now_ms: u64,
     ) -> Result<Restored, AdminError> {
-        Ok(restore_switch(self.switch_mut(id)?, saved, now_ms))
+        let mut restored = restore_switch(self.switch_mut(id)?, saved, now_ms);
+        for Extensible(m) in &saved.meters {
+            restored.meters += usize::from(self.put_meter(id, groups::restored_meter(m, now_ms)));
+        }
+        Ok(restored)
     }
 }
 
@@ -240,6 +253,12 @@ fn restore_switch(switch: &mut Switch, saved: &SavedSwitch, now_ms: u64) -> Rest
     for Extensible(t) in &saved.tables {
         if let Some(table) = switch.tables.get_mut(usize::from(t.id)).filter(|_| t.id < TBL_INTERNAL) {
             restore_table(table, t);
+        }
+    }
+    for Extensible(g) in &saved.groups {
+        match groups::restore_group(switch, g, now_ms) {
+            Some(()) => restored.groups += 1,
+            None => restored.refused += 1,
         }
     }
     for Extensible(r) in &saved.rules {
