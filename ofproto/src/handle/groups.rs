@@ -1,5 +1,6 @@
 //! Group-mods, and what is told of groups.
 
+use super::flow_mods::table_news;
 use super::{Cx, elapsed};
 use crate::conn::announce::News;
 use crate::conn::monitor::Changes;
@@ -25,7 +26,12 @@ pub fn group_mod(cx: &mut Cx<'_>, msg: &Incoming<'_>) -> Result {
     cx.conn.check_may_write()?;
     let gm = GroupMod::decode(msg, &cx.context())?;
     let now_ms = cx.env.now_ms();
-    let (changes, events) = cx.write(|switch| switch.apply_group(&gm, now_ms))??;
+    let (changes, events, news) = cx.write(|switch| {
+        let (changes, events) = switch.apply_group(&gm, now_ms)?;
+        let news = table_news(switch, &events);
+        Ok::<_, OfError>((changes, events, news))
+    })??;
+    cx.agent.news.extend(news);
     let xid = msg.header.xid;
     cx.agent.tell_changes(cx.env, Some(cx.conn), vec![Changes { xid, by_add: false, events }], now_ms);
     tell(cx, gm, xid, &changes);

@@ -75,7 +75,8 @@ impl Trace {
 impl NodeKind {
     /// Whether such a line stands for itself; the others are headings of what comes below.
     fn is_terminal(self) -> bool {
-        matches!(self, NodeKind::Action | NodeKind::Detail | NodeKind::Warning | NodeKind::Error)
+        use NodeKind::{Action, Bucket, Detail, Error, Warning};
+        matches!(self, Action | Bucket | Detail | Warning | Error)
     }
 }
 
