@@ -66,8 +66,8 @@ fn mempool_info(dpdk: &Arc<Dpdk>, args: &[&str]) -> Answer {
     let Some(name) = args.first() else { return dump(Dump::Mempools) };
     let device = dpdk.open_devices().into_iter().find(|d| d.name() == *name);
     let running = device.and_then(|d| d.running()).ok_or_else(|| NOT_OURS.to_owned())?;
-    let (available, in_use) = running.mempool.counts();
-    let text = dump(Dump::Mempool(&running.mempool))?;
+    let (available, in_use) = running.mempool().counts();
+    let text = dump(Dump::Mempool(running.mempool()))?;
     Ok(format!("{text}    count: avail ({available}), in use ({in_use})\n"))
 }
 

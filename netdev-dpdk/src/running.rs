@@ -2,12 +2,11 @@
 
 use crate::ffi::mempool::Mempool;
 use crate::ffi::port::{ENOTSUP, Errno, Info, Port, Setup};
-use crate::ffi::queue;
+use crate::ffi::queue::{Queues, Refused, Rx, Started};
 use crate::ffi::text::strerror;
 use netdev::policer::Policer;
 use netdev::{RxQueue, TxOutcome, TxQueue};
 use packet::Batch;
-use parking_lot::Mutex;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,27 +37,16 @@ pub struct Shape {
     pub lsc_interrupt: bool,
 }
 
-/// A started port. It is stopped when its queues and its device have let go of it.
+/// A started port.
 pub struct Running {
-    pub port: Port,
     /// As asked for.
     pub shape: Shape,
-    /// What the device gave.
-    pub n_rxq: u16,
-    pub n_txq: u16,
     pub rx_checksum: bool,
-    pub mempool: Arc<Mempool>,
-    tx: Vec<Mutex<()>>,
+    started: Arc<Started>,
     max_len: usize,
     is_bond: bool,
     counters: Arc<SoftCounters>,
     policer: Arc<Policer>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.port.stop();
-    }
 }
 
 impl Running {
@@ -73,28 +61,18 @@ impl Running {
     ) -> Result<Self, Errno> {
         let begin = Instant::now();
         let info = port.info().unwrap_or_default();
-        let n_rxq = shape.n_rxq.min(info.max_rx_queues);
-        let n_txq = shape.n_txq.min(info.max_tx_queues);
         if !info.rx_checksum {
             warn!(target: "netdev_dpdk", "Rx checksum offload is not supported on port {}", port.number());
         }
-        let setup = Setup {
-            lsc_interrupt: shape.lsc_interrupt,
-            scatter: shape.mtu > crate::mempools::MTU && info.rx_scatter,
-            rx_checksum: info.rx_checksum,
-            keep_crc: info.keep_crc && !info.driver.contains("vf"),
-        };
-        let configured = configure(name, port, (n_rxq, n_txq), shape, &info, setup, &mempool);
-        let (n_rxq, n_txq) = configured.inspect_err(|e| {
+        let started = start(name, port, shape, &info, mempool).inspect_err(|e| {
             error!(
                 target: "netdev_dpdk",
-                "Interface {name}(rxq:{n_rxq} txq:{n_txq} lsc interrupt mode:{}) configure error: {}",
+                "Interface {name}(rxq:{} txq:{} lsc interrupt mode:{}) configure error: {}",
+                shape.n_rxq.min(info.max_rx_queues),
+                shape.n_txq.min(info.max_tx_queues),
                 shape.lsc_interrupt,
                 strerror(*e)
             );
-        })?;
-        port.start().inspect_err(|e| {
-            error!(target: "netdev_dpdk", "Interface {name} start error: {}", strerror(*e));
         })?;
         port.listen_to_all();
         info!(
@@ -105,13 +83,9 @@ impl Running {
             begin.elapsed().as_micros()
         );
         Ok(Running {
-            port,
             shape,
-            n_rxq,
-            n_txq,
             rx_checksum: info.rx_checksum,
-            mempool,
-            tx: (0..n_txq).map(|_| Mutex::new(())).collect(),
+            started: Arc::new(started),
             max_len: crate::mempools::frame_len(shape.mtu) as usize,
             is_bond: info.driver == BOND,
             counters,
@@ -119,59 +93,78 @@ impl Running {
         })
     }
 
+    pub fn mempool(&self) -> &Mempool {
+        self.started.mempool()
+    }
+
+    pub fn n_rxq(&self) -> u16 {
+        self.started.n_rxq()
+    }
+
+    pub fn n_txq(&self) -> u16 {
+        self.started.n_txq()
+    }
+
     pub fn max_len(&self) -> usize {
         self.max_len
     }
 
     pub fn rx_queues(self: &Arc<Self>) -> Vec<Box<dyn RxQueue>> {
-        let queue = |queue| DpdkRx { running: self.clone(), queue, stirred: None };
-        (0..self.n_rxq).map(|q| Box::new(queue(q)) as Box<dyn RxQueue>).collect()
+        let queue = |rx| DpdkRx { running: self.clone(), rx, stirred: None };
+        let taken = (0..self.n_rxq()).filter_map(|q| self.started.take_rx(q));
+        taken.map(|rx| Box::new(queue(rx)) as Box<dyn RxQueue>).collect()
     }
 
     pub fn tx_queue(self: &Arc<Self>, thread: usize) -> Box<dyn TxQueue> {
-        let queue = thread % usize::from(self.n_txq.max(1));
+        let queue = thread % usize::from(self.n_txq().max(1));
         Box::new(DpdkTx { running: self.clone(), queue: queue as u16 })
     }
 }
 
-/// Sets queues up; a device may give fewer than it says, and is then asked for fewer. Returns the numbers.
-fn configure(
-    name: &str,
-    port: Port,
-    (mut n_rxq, mut n_txq): (u16, u16),
-    shape: Shape,
-    info: &Info,
-    setup: Setup,
-    mempool: &Mempool,
-) -> Result<(u16, u16), Errno> {
-    let mut last = None;
-    while n_rxq > 0 && n_txq > 0 {
-        if last.is_some() {
-            info!(target: "netdev_dpdk", "Retrying setup with (rxq:{n_rxq} txq:{n_txq})");
-        }
-        port.configure(n_rxq, n_txq, info, setup).inspect_err(|e| {
+/// Configures and starts; a device may give fewer queues than it says, and is then asked for fewer.
+fn start(name: &str, port: Port, shape: Shape, info: &Info, mempool: Arc<Mempool>) -> Result<Started, Errno> {
+    let setup = Setup {
+        lsc_interrupt: shape.lsc_interrupt,
+        scatter: shape.mtu > crate::mempools::MTU && info.rx_scatter,
+        rx_checksum: info.rx_checksum,
+        keep_crc: info.keep_crc && !info.driver.contains("vf"),
+    };
+    let mut queues = Queues {
+        n_rxq: shape.n_rxq.min(info.max_rx_queues),
+        n_txq: shape.n_txq.min(info.max_tx_queues),
+        rxq_size: shape.rxq_size,
+        txq_size: shape.txq_size,
+        socket: shape.socket,
+    };
+    let mut last = ENOTSUP;
+    while queues.n_rxq > 0 && queues.n_txq > 0 {
+        port.configure(queues.n_rxq, queues.n_txq, info, setup).inspect_err(|e| {
             warn!(target: "netdev_dpdk", "Interface {name} eth_dev setup error {}", strerror(*e));
         })?;
         set_mtu(name, port, shape.mtu)?;
-        let refused = |kind: &str, queue: u16, e: &Errno| {
-            info!(target: "netdev_dpdk", "Interface {name} unable to setup {kind}({queue}): {}", strerror(*e));
-        };
-        let tx = |q| port.setup_tx(q, shape.txq_size, shape.socket).map_err(|e| (q, e));
-        if let Err((queue, e)) = (0..n_txq).try_for_each(tx) {
-            refused("txq", queue, &e);
-            (n_txq, last) = (queue, Some(e));
-            continue;
-        }
-        let rx = |q| port.setup_rx(q, shape.rxq_size, shape.socket, mempool).map_err(|e| (q, e));
-        match (0..n_rxq).try_for_each(rx) {
-            Ok(()) => return Ok((n_rxq, n_txq)),
-            Err((queue, e)) => {
-                refused("rxq", queue, &e);
-                (n_rxq, last) = (queue, Some(e));
+        let (kind, queue) = match Started::start(port, queues, mempool.clone()) {
+            Ok(started) => return Ok(started),
+            Err(Refused::Start(e)) => {
+                error!(target: "netdev_dpdk", "Interface {name} start error: {}", strerror(e));
+                return Err(e);
             }
-        }
+            Err(Refused::Tx(queue, e)) => {
+                (queues.n_txq, last) = (queue, e);
+                ("txq", queue)
+            }
+            Err(Refused::Rx(queue, e)) => {
+                (queues.n_rxq, last) = (queue, e);
+                ("rxq", queue)
+            }
+        };
+        let why = strerror(last);
+        info!(target: "netdev_dpdk", "Interface {name} unable to setup {kind}({queue}): {why}");
+        info!(
+            target: "netdev_dpdk",
+            "Retrying setup with (rxq:{} txq:{})", queues.n_rxq, queues.n_txq
+        );
     }
-    Err(last.unwrap_or(ENOTSUP))
+    Err(last)
 }
 
 fn set_mtu(name: &str, port: Port, mtu: u32) -> Result<(), Errno> {
@@ -194,7 +187,7 @@ fn set_mtu(name: &str, port: Port, mtu: u32) -> Result<(), Errno> {
 
 struct DpdkRx {
     running: Arc<Running>,
-    queue: u16,
+    rx: Rx,
     stirred: Option<Instant>,
 }
 
@@ -203,12 +196,9 @@ impl DpdkRx {
     #[cold]
     fn stir_bond(&mut self) {
         let now = Instant::now();
-        if self.stirred.is_some_and(|last| now.duration_since(last) < STIR) {
-            return;
-        }
-        self.stirred = Some(now);
-        if let Some(_mine) = self.running.tx.first().map(Mutex::lock) {
-            queue::stir(self.running.port, 0);
+        if self.stirred.is_none_or(|last| now.duration_since(last) >= STIR) {
+            self.stirred = Some(now);
+            self.rx.port().stir();
         }
     }
 }
@@ -216,8 +206,8 @@ impl DpdkRx {
 impl RxQueue for DpdkRx {
     fn recv(&mut self, batch: &mut Batch) -> usize {
         let before = batch.len();
-        let mut received = queue::recv(self.running.port, self.queue, batch);
-        if self.running.is_bond && self.queue == 0 {
+        let mut received = self.rx.recv(batch);
+        if self.running.is_bond && self.rx.queue() == 0 {
             self.stir_bond();
         }
         if received > 0 && self.running.policer.is_active() {
@@ -246,11 +236,8 @@ struct DpdkTx {
 impl TxQueue for DpdkTx {
     fn send(&mut self, batch: &mut Batch) -> TxOutcome {
         let r = &*self.running;
-        let sent = {
-            // Only threads that share the queue ever wait here, and for one batch.
-            let _mine = r.tx.get(usize::from(self.queue)).map(Mutex::lock);
-            queue::send(r.port, self.queue, r.max_len, &r.mempool, batch)
-        };
+        // Only threads that share the queue ever wait here, and for one batch.
+        let sent = r.started.send(self.queue, r.max_len, batch);
         if sent.full + sent.too_big + sent.no_buffer > 0 {
             r.counters.tx_failed.fetch_add(u64::from(sent.full + sent.no_buffer), Ordering::Relaxed);
             r.counters.tx_too_big.fetch_add(u64::from(sent.too_big), Ordering::Relaxed);

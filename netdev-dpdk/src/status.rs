@@ -61,9 +61,9 @@ pub fn options(wanted: &Shape, running: Option<&Running>, vf_mac: Option<EthAddr
     let mut add = |key: &str, value: String| out.insert(key.to_owned(), value);
     let now = running.map(|r| r.shape);
     add("requested_rx_queues", wanted.n_rxq.to_string());
-    add("configured_rx_queues", running.map_or(0, |r| r.n_rxq).to_string());
+    add("configured_rx_queues", running.map_or(0, |r| r.n_rxq()).to_string());
     add("requested_tx_queues", wanted.n_txq.to_string());
-    add("configured_tx_queues", running.map_or(0, |r| r.n_txq).to_string());
+    add("configured_tx_queues", running.map_or(0, |r| r.n_txq()).to_string());
     add("mtu", now.map_or(0, |s| s.mtu).to_string());
     add("requested_rxq_descriptors", wanted.rxq_size.to_string());
     add("configured_rxq_descriptors", now.map_or(0, |s| s.rxq_size).to_string());

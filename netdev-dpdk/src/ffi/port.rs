@@ -1,12 +1,13 @@
 //! Ethernet ports of DPDK. Errors are errno values as DPDK returns them, made positive.
 
-use super::mempool::Mempool;
 use super::raw;
 use super::text::{c_string, copy};
 use flow::EthAddr;
+use parking_lot::Mutex;
 use std::ffi::c_int;
 use std::mem::zeroed;
 use std::ptr::null;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A port's number. DPDK checks it wherever it is used outside of receiving and sending.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -15,6 +16,32 @@ pub struct Port(pub(super) u16);
 /// An errno.
 pub type Errno = c_int;
 pub const ENOTSUP: Errno = 95;
+const EBUSY: Errno = 16;
+
+const PORTS_MAX: usize = raw::RTE_MAX_ETHPORTS as usize;
+/// Ports that are set up, or being closed: whoever does either has set the port's flag.
+static IN_USE: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
+/// Held where devices come and go, and where their memory is looked at.
+static DEVICES: Mutex<()> = Mutex::new(());
+
+/// A port that nobody else sets up or closes.
+#[derive(Debug)]
+pub(super) struct Claim(Port);
+
+impl Claim {
+    pub fn new(port: Port) -> Result<Self, Errno> {
+        let flag = IN_USE.get(usize::from(port.0)).ok_or(EBUSY)?;
+        if flag.swap(true, Ordering::Acquire) { Err(EBUSY) } else { Ok(Claim(port)) }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(flag) = IN_USE.get(usize::from(self.0.0)) {
+            flag.store(false, Ordering::Release);
+        }
+    }
+}
 
 fn check(result: c_int) -> Result<(), Errno> {
     if result < 0 { Err(result.saturating_neg()) } else { Ok(()) }
@@ -91,6 +118,7 @@ pub fn all() -> Vec<Port> {
 
 /// The first port that matches device arguments.
 pub fn find(devargs: &str) -> Option<Port> {
+    let _devices = DEVICES.lock();
     let devargs = c_string(devargs);
     // SAFETY: a plain C structure that all-zero bytes are valid for.
     let mut iterator: raw::rte_dev_iterator = unsafe { zeroed() };
@@ -110,6 +138,7 @@ pub fn find(devargs: &str) -> Option<Port> {
 
 /// Attaches the device that `devargs` names.
 pub fn attach(devargs: &str) -> Result<(), Errno> {
+    let _devices = DEVICES.lock();
     let devargs = c_string(devargs);
     // SAFETY: a string that DPDK copies.
     check(unsafe { raw::rte_dev_probe(devargs.as_ptr()) })
@@ -135,9 +164,10 @@ impl Port {
     }
 
     pub fn info(self) -> Option<Info> {
+        let _devices = DEVICES.lock();
         let info = self.raw_info()?;
         // SAFETY: DPDK fills in static strings, a pointer to the device's flags, and the device, all of which
-        // live while the port is not closed; nobody closes ports but the threads that call this, under a lock.
+        // live while the port is not closed, for which the lock is held.
         let (driver, bus, bus_info, flags) = unsafe {
             let has_device = !info.device.is_null();
             let bus = if has_device {
@@ -192,8 +222,7 @@ impl Port {
         check(unsafe { raw::rte_eth_dev_default_mac_addr_set(self.0, &mut mac) })
     }
 
-    /// Configures a stopped port. The numbers of queues are those that [`Port::setup_rx`] and
-    /// [`Port::setup_tx`] will be called for.
+    /// Configures a stopped port; DPDK refuses one that is started.
     pub fn configure(self, n_rxq: u16, n_txq: u16, info: &Info, setup: Setup) -> Result<(), Errno> {
         // SAFETY: a plain C structure for which all-zero bytes are valid and mean the defaults.
         let mut conf: raw::rte_eth_conf = unsafe { zeroed() };
@@ -208,40 +237,22 @@ impl Port {
         check(unsafe { raw::rte_eth_dev_configure(self.0, n_rxq, n_txq, &conf) })
     }
 
-    pub fn setup_tx(self, queue: u16, descriptors: u16, socket: u32) -> Result<(), Errno> {
-        // SAFETY: without a configuration the driver's defaults are taken.
-        check(unsafe { raw::rte_eth_tx_queue_setup(self.0, queue, descriptors, socket, null()) })
-    }
-
-    /// `pool` must outlive the started port.
-    pub fn setup_rx(self, queue: u16, descriptors: u16, socket: u32, pool: &Mempool) -> Result<(), Errno> {
-        // SAFETY: as above; the pool is live, and the caller keeps it.
-        check(unsafe {
-            raw::rte_eth_rx_queue_setup(self.0, queue, descriptors, socket, null(), pool.as_ptr())
-        })
-    }
-
-    pub fn start(self) -> Result<(), Errno> {
-        // SAFETY: takes any number.
-        check(unsafe { raw::rte_eth_dev_start(self.0) })
-    }
-
-    /// No thread receives from the port or sends to it any more.
-    pub fn stop(self) {
-        // SAFETY: the queues' owners are gone.
-        unsafe { raw::rte_eth_dev_stop(self.0) };
-    }
-
-    /// As [`Port::stop`], and brings a device that asked for it back to its first state.
+    /// Brings a device that asked for it back to its first state; it must not be started.
     pub fn reset(self) -> Result<(), Errno> {
-        // SAFETY: the queues' owners are gone.
+        let _claim = Claim::new(self)?;
+        // SAFETY: nobody uses the port's queues while it is claimed here.
         check(unsafe { raw::rte_eth_dev_reset(self.0) })
     }
 
-    /// Closes the port, and with `remove` takes its device out of DPDK, with the other ports of it.
+    /// Closes the port, and with `remove` takes its device out of DPDK, with the other ports of it. None of
+    /// them may be started.
     pub fn close(self, remove: bool) -> Result<(), Errno> {
+        let ports = if remove { self.siblings() } else { vec![self] };
+        let _claims = ports.into_iter().map(Claim::new).collect::<Result<Vec<_>, _>>()?;
+        let _devices = DEVICES.lock();
         let device = self.raw_info().map(|i| i.device).filter(|d| !d.is_null());
-        // SAFETY: the port is stopped and nobody uses it any more. The device outlives its ports.
+        // SAFETY: nobody uses the port's queues, or those of its siblings, while they are claimed here, nor
+        // looks at the device's memory. The device outlives its ports.
         unsafe {
             raw::rte_eth_dev_close(self.0);
             match device.filter(|_| remove) {

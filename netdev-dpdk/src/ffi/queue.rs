@@ -5,10 +5,14 @@
 
 use super::eal::enrol;
 use super::mempool::Mempool;
-use super::port::Port;
+use super::port::{Claim, Errno, Port};
 use super::raw;
 use packet::{BATCH_LEN, Batch, Checksum, Packet, Pool};
-use std::ptr::{null_mut, slice_from_raw_parts_mut};
+use parking_lot::Mutex;
+use std::ffi::c_int;
+use std::ptr::{null, null_mut, slice_from_raw_parts_mut};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The pool that packets over DPDK's buffers name.
 pub static POOL: Pool = Pool { name: "dpdk", release };
@@ -100,23 +104,153 @@ impl raw::rte_mbuf {
     }
 }
 
-/// Receives up to `batch`'s free room from a queue. The port is started and has this queue.
-#[inline]
-pub fn recv(port: Port, queue: u16, batch: &mut Batch) -> usize {
-    enrol();
-    let room = batch.remaining_capacity();
-    let mut frames: Frames = [null_mut(); BATCH_LEN];
-    // SAFETY: there is room for `room` pointers; a port without this queue gives nothing.
-    let n = unsafe { raw::shim_rx_burst(port.0, queue, frames.as_mut_ptr(), room as u16) };
-    let received = frames.get(..n.into()).unwrap_or_default();
-    for frame in received {
-        prefetch(*frame);
+/// Queues that a port is started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queues {
+    pub n_rxq: u16,
+    pub n_txq: u16,
+    pub rxq_size: u16,
+    pub txq_size: u16,
+    pub socket: u32,
+}
+
+/// Why a port did not start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    Rx(u16, Errno),
+    Tx(u16, Errno),
+    Start(Errno),
+}
+
+/// A started port; stopped when the last of its queues has let go of it.
+#[derive(Debug)]
+pub struct Started {
+    port: Port,
+    mempool: Arc<Mempool>,
+    rx_taken: Vec<AtomicBool>,
+    tx: Vec<Mutex<()>>,
+    _claim: Claim,
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // SAFETY: every queue's owner holds this object, so nobody is inside a queue. The claim goes after this.
+        unsafe { raw::rte_eth_dev_stop(self.port.number()) };
     }
-    for frame in received {
-        // SAFETY: DPDK handed the buffer over to this caller alone.
-        batch.push(unsafe { wrap(*frame) });
+}
+
+impl Started {
+    /// Sets up the queues of a configured port, which has as many, and starts it.
+    pub fn start(port: Port, queues: Queues, mempool: Arc<Mempool>) -> Result<Self, Refused> {
+        let claim = Claim::new(port).map_err(Refused::Start)?;
+        let check = |result: c_int| if result < 0 { Err(result.saturating_neg()) } else { Ok(()) };
+        let (no, socket, pool) = (port.number(), queues.socket, mempool.as_ptr());
+        for queue in 0..queues.n_txq {
+            // SAFETY: the port is stopped and claimed; without a configuration the driver's defaults are taken.
+            let result = unsafe { raw::rte_eth_tx_queue_setup(no, queue, queues.txq_size, socket, null()) };
+            check(result).map_err(|e| Refused::Tx(queue, e))?;
+        }
+        for queue in 0..queues.n_rxq {
+            // SAFETY: as above. The pool is live, and this object keeps it until the port is stopped; after
+            // that the port is set up anew before it starts.
+            let result =
+                unsafe { raw::rte_eth_rx_queue_setup(no, queue, queues.rxq_size, socket, null(), pool) };
+            check(result).map_err(|e| Refused::Rx(queue, e))?;
+        }
+        // SAFETY: all queues that it was configured with are set up.
+        check(unsafe { raw::rte_eth_dev_start(no) }).map_err(Refused::Start)?;
+        Ok(Started {
+            port,
+            mempool,
+            rx_taken: (0..queues.n_rxq).map(|_| AtomicBool::new(false)).collect(),
+            tx: (0..queues.n_txq).map(|_| Mutex::new(())).collect(),
+            _claim: claim,
+        })
     }
-    received.len()
+
+    pub fn mempool(&self) -> &Arc<Mempool> {
+        &self.mempool
+    }
+
+    pub fn n_rxq(&self) -> u16 {
+        self.rx_taken.len() as u16
+    }
+
+    pub fn n_txq(&self) -> u16 {
+        self.tx.len() as u16
+    }
+
+    /// A receive queue for one owner; `None` if it has one, or is not there.
+    pub fn take_rx(self: &Arc<Self>, queue: u16) -> Option<Rx> {
+        let taken = self.rx_taken.get(usize::from(queue))?;
+        (!taken.swap(true, Ordering::Acquire)).then(|| Rx { started: self.clone(), queue })
+    }
+
+    /// Sends and empties `batch`. Packets in DPDK's buffers go as they are, others are copied into buffers of
+    /// the port's pool. Callers that share a queue wait for each other.
+    pub fn send(&self, queue: u16, max_len: usize, batch: &mut Batch) -> Sent {
+        let Some(lock) = self.tx.get(usize::from(queue)) else {
+            let no_buffer = batch.drain(..).count() as u32;
+            return Sent { no_buffer, ..Sent::default() };
+        };
+        enrol();
+        let _mine = lock.lock();
+        send(self.port, queue, max_len, &self.mempool, batch)
+    }
+
+    /// Lets a driver that works inside its calls do so (a bond sends what LACP wants sent).
+    pub fn stir(&self) {
+        let Some(lock) = self.tx.first() else { return };
+        enrol();
+        let _mine = lock.lock();
+        let mut frames: Frames = [null_mut(); BATCH_LEN];
+        // SAFETY: the port is started and has this queue, which is locked. No buffer is passed.
+        unsafe { raw::shim_tx_burst(self.port.number(), 0, frames.as_mut_ptr(), 0) };
+    }
+}
+
+/// One receive queue of a started port.
+#[derive(Debug)]
+pub struct Rx {
+    started: Arc<Started>,
+    queue: u16,
+}
+
+impl Drop for Rx {
+    fn drop(&mut self) {
+        if let Some(taken) = self.started.rx_taken.get(usize::from(self.queue)) {
+            taken.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl Rx {
+    pub fn queue(&self) -> u16 {
+        self.queue
+    }
+
+    pub fn port(&self) -> &Started {
+        &self.started
+    }
+
+    /// Receives up to `batch`'s free room.
+    #[inline]
+    pub fn recv(&mut self, batch: &mut Batch) -> usize {
+        enrol();
+        let room = batch.remaining_capacity();
+        let mut frames: Frames = [null_mut(); BATCH_LEN];
+        let port = self.started.port.number();
+        // SAFETY: the port is started, has this queue, and this object alone receives from it. There is room
+        // for `room` pointers.
+        let n = unsafe { raw::shim_rx_burst(port, self.queue, frames.as_mut_ptr(), room as u16) };
+        let received = frames.get(..n.into()).unwrap_or_default();
+        received.iter().for_each(|frame| prefetch(*frame));
+        for frame in received {
+            // SAFETY: DPDK handed the buffer over to this caller alone.
+            batch.push(unsafe { wrap(*frame) });
+        }
+        received.len()
+    }
 }
 
 /// Brings the packet's first bytes into the cache. Its head was written by the driver just now.
@@ -145,10 +279,8 @@ pub struct Sent {
     pub no_buffer: u32,
 }
 
-/// Sends and empties `batch`. Packets in DPDK's buffers go as they are, others are copied into buffers of
-/// `pool`. The caller has the queue for itself.
-pub fn send(port: Port, queue: u16, max_len: usize, pool: &Mempool, batch: &mut Batch) -> Sent {
-    enrol();
+/// [`Started::send`], which holds the queue's lock.
+fn send(port: Port, queue: u16, max_len: usize, pool: &Mempool, batch: &mut Batch) -> Sent {
     let mut frames: Frames = [null_mut(); BATCH_LEN];
     let mut result = Sent::default();
     let mut n: u16 = 0;
@@ -174,7 +306,7 @@ pub fn send(port: Port, queue: u16, max_len: usize, pool: &Mempool, batch: &mut 
         // SAFETY: the pointers from `done` to `n` are buffers that we own; those that were taken are not ours
         // any more.
         let taken = unsafe {
-            raw::shim_tx_burst(port.0, queue, frames.as_mut_ptr().wrapping_add(done.into()), n - done)
+            raw::shim_tx_burst(port.number(), queue, frames.as_mut_ptr().wrapping_add(done.into()), n - done)
         };
         if taken == 0 {
             break;
@@ -227,13 +359,4 @@ fn copy_in(pool: &Mempool, data: &[u8]) -> *mut raw::rte_mbuf {
         m.pkt_len = data.len() as u32;
     }
     frame
-}
-
-/// Lets a driver that works inside its calls do so (a bond sends what LACP wants sent). The caller has the
-/// queue for itself.
-pub fn stir(port: Port, queue: u16) {
-    enrol();
-    let mut frames: Frames = [null_mut(); BATCH_LEN];
-    // SAFETY: no buffer is passed.
-    unsafe { raw::shim_tx_burst(port.0, queue, frames.as_mut_ptr(), 0) };
 }
