@@ -57,7 +57,8 @@ pub fn eal_args(other_config: &StringMap, core: usize) -> (Vec<String>, bool) {
     if let Some((option, value)) = memory.last() {
         add(&mut args, option, value);
     }
-    if !args.iter().any(|a| a == "--in-memory" || a == "--legacy-mem") {
+    // EAL refuses the one together with the others.
+    if !args.iter().any(|a| ["--in-memory", "--legacy-mem", "--no-huge"].contains(&a.as_str())) {
         args.push("--in-memory".to_owned());
     }
     let is_ours = !args.iter().any(|a| a == "-c" || a == "-l");
@@ -105,7 +106,7 @@ mod tests {
         assert_eq!(args(&[]), "--in-memory -l 3");
         assert_eq!(
             args(&[("dpdk-extra", "--no-huge -m 512"), ("dpdk-lcore-mask", "0x1")]),
-            "--no-huge -m 512 -c 0x1 --in-memory"
+            "--no-huge -m 512 -c 0x1"
         );
         assert_eq!(
             args(&[

@@ -26,18 +26,19 @@ pub fn show(fabrics: Fabrics<'_>) -> String {
         let stats = fabric.dpif.stats();
         // Writing to a string cannot fail.
         let _ = writeln!(out, "{}: hit:{} missed:{}", fabric.dpif.name(), stats.hit, stats.missed);
+        let devices = fabric.dpif.ports();
         let state = fabric.read();
         let mut switches: Vec<&Switch> = state.switches.values().collect();
         switches.sort_by(|a, b| a.name.cmp(&b.name));
         for sw in switches {
             let _ = writeln!(out, "  {}:", sw.name);
-            show_ports(&mut out, sw, &state);
+            show_ports(&mut out, sw, &state, &devices);
         }
     }
     out
 }
 
-fn show_ports(out: &mut String, sw: &Switch, state: &State) {
+fn show_ports(out: &mut String, sw: &Switch, state: &State, devices: &[dpif::PortDesc]) {
     let mut ports: Vec<_> = sw.ports.values().collect();
     ports.sort_by(|a, b| a.name.cmp(&b.name));
     for p in ports {
@@ -50,6 +51,8 @@ fn show_ports(out: &mut String, sw: &Switch, state: &State) {
             let options = tunnel.options();
             let list: Vec<String> = options.iter().map(|(k, v)| format!("{k}={v}")).collect();
             let _ = write!(out, ": {}", list.join(", "));
+        } else if let Some(device) = devices.iter().find(|d| Some(d.no) == p.dp_port()) {
+            out.push_str(&crate::dpctl::options(device));
         }
         let _ = writeln!(out, ")");
     }

@@ -76,6 +76,10 @@ impl Dpif for Datapath {
             no: *no,
             name: port.netdev.name().to_owned(),
             kind: port.netdev.datapath_kind().to_owned(),
+            options: match port.netdev.is_polled() || port.netdev.as_dummy().is_some() {
+                true => port.netdev.options(),
+                false => Default::default(),
+            },
         };
         state.ports.iter().map(describe).collect()
     }

@@ -331,4 +331,6 @@ pub struct PortDesc {
     pub no: PortNo,
     pub name: String,
     pub kind: String,
+    /// What the device's configuration came to, for listings; few kinds of devices tell.
+    pub options: std::collections::BTreeMap<String, String>,
 }

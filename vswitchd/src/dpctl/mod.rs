@@ -13,7 +13,7 @@ mod tests;
 
 pub use flows::{add_flow, add_flows, del_flow, del_flows, dump_flows, get_flow, parse_actions};
 pub use normalize::normalize_actions;
-pub use show::{cache_sizes, dump_dps, offload_stats, show};
+pub use show::{cache_sizes, dump_dps, offload_stats, options, show};
 
 use dpif::{Dpif, DpifError, PortNo};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::{Datapaths, INVALID, Output, choose, names};
 use dpif::tunnel::TunnelKind;
-use dpif::{Dpif, PortStats};
+use dpif::{Dpif, PortDesc, PortStats};
 use std::fmt::Write;
 
 /// `dpctl/dump-dps`.
@@ -46,6 +46,12 @@ pub fn cache_sizes(dps: Datapaths<'_>, args: &[&str]) -> Result<String, String> 
     out.finish()
 }
 
+/// The options of a port's device, as a listing has them.
+pub fn options(port: &PortDesc) -> String {
+    let list: Vec<String> = port.options.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    if list.is_empty() { String::new() } else { format!(": {}", list.join(", ")) }
+}
+
 fn one(out: &mut Output, dp: &dyn Dpif, with_stats: bool) {
     let s = dp.stats();
     out.line(&format!("{}:", dp.name()));
@@ -62,7 +68,7 @@ fn one(out: &mut Output, dp: &dyn Dpif, with_stats: bool) {
                 let number = number.map_or(String::new(), |n| format!("dst_port={n}, "));
                 format!(" ({}: {number}packet_type=ptap)", p.kind)
             }
-            None => format!(" ({})", p.kind),
+            None => format!(" ({}{})", p.kind, options(&p)),
         };
         out.line(&format!("  port {}: {}{kind}", p.no, p.name));
         if with_stats && let Ok(stats) = dp.port_stats(p.no) {

@@ -1,0 +1,296 @@
+//! `dpdk` ports with DPDK's virtual devices, by the commands of Open vSwitch's documentation.
+//!
+//! Needs root. With 300 MiB of free hugepages the daemon uses them, else it runs with `--no-huge`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard};
+use tests::{Sandbox, daemon_binary};
+
+const STOCK: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
+const FRAMES: u32 = 16;
+
+/// Polling threads take a core each; one test at a time has them.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// Whether the machine can run these tests.
+fn ready() -> Option<MutexGuard<'static, ()>> {
+    let alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    let is_root = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    if !is_root {
+        println!("skipped: DPDK needs root");
+        return None;
+    }
+    Some(alone)
+}
+
+fn hugepages() -> bool {
+    let free = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+    free.ok().and_then(|n| n.trim().parse::<u32>().ok()).is_some_and(|n| n >= 150)
+}
+
+fn start(daemon: &Path) -> Sandbox {
+    configured(Sandbox::with_daemon(daemon, &["--disable-system"]), "--no-pci")
+}
+
+/// Starts DPDK with `extra` arguments, and makes a bridge.
+fn configured(sandbox: Sandbox, extra: &str) -> Sandbox {
+    let memory = if hugepages() { "-m 200" } else { "--no-huge --legacy-mem -m 200" };
+    let extra = format!("other_config:dpdk-extra=\"{memory} {extra}\"");
+    let init = ["other_config:pmd-cpu-mask=1", "other_config:dpdk-init=true", &extra];
+    sandbox.vsctl(&[&["set", "Open_vSwitch", "."], &init[..]].concat());
+    let bridge = ["datapath_type=netdev", "fail_mode=secure"];
+    sandbox.vsctl(&[&["add-br", "br0", "--", "set", "Bridge", "br0"], &bridge[..]].concat());
+    sandbox
+}
+
+/// Two namespaces that are joined by wires, each with a daemon to come.
+struct Wires {
+    near: String,
+    far: String,
+}
+
+fn ip(args: &str) -> bool {
+    Command::new("ip").args(args.split(' ')).status().is_ok_and(|s| s.success())
+}
+
+impl Wires {
+    /// Wires `w0`, `w1`, ... with the same name at both ends; `None` without namespaces.
+    fn new(count: usize) -> Option<Self> {
+        let name = |end: &str| format!("ovsrs-dpdk{}-{end}", std::process::id());
+        let wires = Wires { near: name("near"), far: name("far") };
+        if !ip(&format!("netns add {}", wires.near)) || !ip(&format!("netns add {}", wires.far)) {
+            println!("skipped: no network namespaces");
+            return None;
+        }
+        for i in 0..count {
+            let Wires { near, far } = &wires;
+            assert!(ip(&format!("-n {near} link add w{i} type veth peer name w{i} netns {far}")));
+            assert!(ip(&format!("-n {near} link set w{i} up")) && ip(&format!("-n {far} link set w{i} up")));
+        }
+        Some(wires)
+    }
+
+    /// Answers to three pings from the far end, as `ping` sums them up.
+    fn ping(&self, size: &str, to: &str) -> String {
+        let args = ["netns", "exec", &self.far, "ping", "-c", "3", "-i", "0.2", "-W", "1", "-s", size, to];
+        String::from_utf8_lossy(&Command::new("ip").args(args).output().unwrap().stdout).into_owned()
+    }
+}
+
+impl Drop for Wires {
+    fn drop(&mut self) {
+        ip(&format!("netns del {}", self.near));
+        ip(&format!("netns del {}", self.far));
+    }
+}
+
+/// Gives a bridge's own port an address.
+fn address(namespace: &str, device: &str, address: &str) {
+    assert!(ip(&format!("-n {namespace} addr add {address}/24 dev {device}")));
+    assert!(ip(&format!("-n {namespace} link set {device} up")));
+}
+
+/// Adds a port; returns `Interface.error`.
+fn add(sandbox: &Sandbox, name: &str, devargs: &str, more: &[&str]) -> String {
+    let devargs = format!("options:dpdk-devargs=\"{devargs}\"");
+    let args = ["add-port", "br0", name, "--", "set", "Interface", name, "type=dpdk", &devargs];
+    let _ = sandbox.command("ovs-vsctl").args(args).args(more).output();
+    sandbox.get("Interface", name, "error").trim().to_owned()
+}
+
+/// A capture file of [`FRAMES`] UDP packets of 60 bytes.
+fn capture(sandbox: &Sandbox) -> String {
+    let path = sandbox.path("frames.pcap");
+    let mut file: Vec<u8> =
+        [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1].iter().flat_map(|w| w.to_le_bytes()).collect();
+    for i in 0..FRAMES {
+        let mut frame =
+            vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0];
+        frame.extend([10, 0, 0, i as u8, 10, 1, 0, 1, 4, 0, 0, 53, 0, 26, 0, 0]);
+        frame.resize(60, 0);
+        file.extend([0, 0, 60, 60_u32].iter().flat_map(|w| w.to_le_bytes()));
+        file.extend(frame);
+    }
+    fs::write(&path, file).unwrap();
+    path.display().to_string()
+}
+
+fn counter(sandbox: &Sandbox, interface: &str, name: &str) -> u64 {
+    let text = sandbox.get("Interface", interface, &format!("statistics:{name}"));
+    text.trim().parse().unwrap_or(0)
+}
+
+/// The keys of a column of maps.
+fn keys(sandbox: &Sandbox, interface: &str, column: &str) -> BTreeSet<String> {
+    let text = sandbox.get("Interface", interface, column);
+    let pairs = text.trim().trim_start_matches('{').trim_end_matches('}').split(", ");
+    pairs.filter_map(|p| Some(p.split_once('=')?.0.to_owned())).collect()
+}
+
+fn forwards(sandbox: &Sandbox) {
+    let pcap = capture(sandbox);
+    assert_eq!(
+        add(sandbox, "in", &format!("net_pcap0,rx_pcap={pcap},infinite_rx=1"), &["ofport_request=1"]),
+        "[]"
+    );
+    assert_eq!(add(sandbox, "out", "net_null0,no-rx=1", &["ofport_request=2"]), "[]");
+    sandbox.ofctl(&["add-flow", "br0", "in_port=1,actions=2"]);
+    sandbox.vsctl(&["set", "Open_vSwitch", ".", "other_config:stats-update-interval=5000"]);
+    sandbox.until("packets arrive", || counter(sandbox, "out", "tx_packets") > 1000);
+}
+
+#[test]
+fn packets_pass_and_are_counted() {
+    let Some(_alone) = ready() else { return };
+    let sandbox = start(daemon_binary());
+    assert_eq!(sandbox.get("Open_vSwitch", ".", "dpdk_initialized").trim(), "true");
+    assert!(sandbox.get("Open_vSwitch", ".", "dpdk_version").contains("DPDK 22.11"));
+    assert!(sandbox.get("Open_vSwitch", ".", "iface_types").contains("dpdk"));
+    forwards(&sandbox);
+    assert!(counter(&sandbox, "in", "rx_q0_packets") > 1000);
+    assert_eq!(counter(&sandbox, "out", "ovs_tx_failure_drops"), 0);
+    assert!(sandbox.get("Interface", "in", "status").contains("driver_name=net_pcap"));
+    let lost = sandbox.appctl(&["dpctl/show", "-s"]);
+    assert!(lost.contains("(dpdk: "), "{lost}");
+    // The commands.
+    assert!(sandbox.appctl(&["netdev-dpdk/get-mempool-info", "in"]).contains("    count: avail ("));
+    assert!(sandbox.appctl(&["netdev-dpdk/get-mempool-info"]).contains("mempool <ovs"));
+    assert!(sandbox.appctl(&["dpdk/lcore-list"]).contains("lcore 0, socket 0"));
+    assert!(sandbox.appctl(&["dpdk/get-malloc-stats"]).contains("Alloc_count"));
+    assert!(sandbox.appctl(&["dpdk/log-list"]).contains("pmd.net"));
+    sandbox.appctl(&["dpdk/log-set", "pmd.*:error"]);
+    let refused = |args: &[&str]| String::from_utf8_lossy(&sandbox.appctl_output(args).stderr).into_owned();
+    assert!(refused(&["dpdk/log-set", "loud"]).starts_with("invalid log level: 'loud'"));
+    assert!(refused(&["netdev-dpdk/set-admin-state", "br0", "up"]).starts_with("Not a DPDK Interface"));
+    assert_eq!(sandbox.appctl(&["netdev-dpdk/set-admin-state", "in", "down"]), "OK\n");
+    sandbox.until("it is down", || sandbox.get("Interface", "in", "admin_state").trim() == "down");
+    // A device in use stays; one that is not goes.
+    let used = refused(&["netdev-dpdk/detach", "net_null0"]);
+    assert!(
+        used.starts_with("Device 'net_null0' is being used by the following interfaces: out. Remove them"),
+        "{used}"
+    );
+    sandbox.vsctl(&["del-port", "br0", "out"]);
+    assert!(sandbox.log().contains("Device 'net_null0,no-rx=1' has been removed and detached"));
+    assert!(
+        refused(&["netdev-dpdk/detach", "net_null0"]).starts_with("Device 'net_null0' not found in DPDK")
+    );
+    assert_eq!(add(&sandbox, "again", "net_null0,no-rx=1", &[]), "[]");
+}
+
+#[test]
+fn queues_descriptors_and_mtu_are_what_is_asked_for() {
+    let Some(_alone) = ready() else { return };
+    let sandbox = start(daemon_binary());
+    let more = ["options:n_rxq=2", "options:n_rxq_desc=1024", "options:n_txq_desc=512", "mtu_request=9000"];
+    assert_eq!(add(&sandbox, "p0", "net_null0", &more), "[]");
+    let show = sandbox.appctl(&["dpctl/show"]);
+    for part in [
+        "configured_rx_queues=2",
+        "configured_rxq_descriptors=1024",
+        "configured_txq_descriptors=512",
+        "configured_tx_queues=2",
+        "lsc_interrupt_mode=false",
+        "mtu=9000",
+        "requested_rx_queues=2",
+        "rx_csum_offload=false",
+        "tx_tso_offload=false",
+    ] {
+        assert!(show.contains(part), "{part} in {show}");
+    }
+    sandbox.vsctl(&["set", "Interface", "p0", "options:n_rxq=3", "mtu_request=2000"]);
+    let show = sandbox.appctl(&["dpctl/show"]);
+    assert!(show.contains("configured_rx_queues=3") && show.contains("mtu=2000"), "{show}");
+    assert_eq!(sandbox.get("Interface", "p0", "mtu").trim(), "2000");
+    assert!(sandbox.appctl(&["dpif-netdev/pmd-rxq-show"]).contains("port: p0                queue-id:  2"));
+}
+
+#[test]
+fn what_cannot_be_is_said() {
+    let Some(_alone) = ready() else { return };
+    let sandbox = start(daemon_binary());
+    assert_eq!(
+        add(&sandbox, "none", "", &[]),
+        "'none' is missing 'options:dpdk-devargs'. The old 'dpdk<port_id>' names are not supported"
+    );
+    assert_eq!(add(&sandbox, "bad", "0000:ff:1f.7", &[]), "Error attaching device '0000:ff:1f.7' to DPDK");
+    assert_eq!(
+        add(&sandbox, "mac", "class=eth,mac=02:02:02:02:02:02", &[]),
+        "Error attaching device 'class=eth,mac=02:02:02:02:02:02' to DPDK"
+    );
+    assert_eq!(add(&sandbox, "one", "net_null0", &[]), "[]");
+    assert_eq!(
+        add(&sandbox, "two", "net_null0", &[]),
+        "'two' is trying to use device 'net_null0' which is already in use by 'one'"
+    );
+    assert_eq!(add(&sandbox, "three", "net_null1", &[]), "[]");
+}
+
+#[test]
+fn without_dpdk_the_others_go_on() {
+    let Some(_alone) = ready() else { return };
+    let sandbox = Sandbox::with_options(&["--disable-system"]);
+    assert_eq!(sandbox.get("Open_vSwitch", ".", "dpdk_initialized").trim(), "false");
+    sandbox.vsctl(&[
+        "set",
+        "Open_vSwitch",
+        ".",
+        "other_config:dpdk-extra=--nonsense",
+        "other_config:dpdk-init=true",
+    ]);
+    sandbox.vsctl(&["add-br", "br0", "--", "set", "Bridge", "br0", "datapath_type=netdev"]);
+    assert_eq!(sandbox.get("Open_vSwitch", ".", "dpdk_initialized").trim(), "false");
+    let log = sandbox.log();
+    assert_eq!(log.matches("Unable to initialize DPDK: Invalid argument").count(), 1, "{log}");
+    assert_eq!(
+        add(&sandbox, "p0", "net_null0", &[]),
+        "could not open network device p0 (Address family not supported by protocol)"
+    );
+    sandbox.vsctl(&["add-port", "br0", "i0", "--", "set", "Interface", "i0", "type=internal"]);
+    assert_eq!(sandbox.get("Interface", "i0", "error").trim(), "[]");
+}
+
+#[test]
+fn columns_are_those_of_debians_daemon() {
+    let Some(_alone) = ready() else { return };
+    if !Path::new(STOCK).exists() {
+        println!("skipped: no {STOCK}");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    // Files in the run directory are named for the program.
+    let stock = directory.path().join("ovs-vswitchd");
+    symlink(STOCK, &stock).unwrap();
+    let [theirs, ours] = [stock.as_path(), daemon_binary()].map(|daemon| {
+        let sandbox = start(daemon);
+        forwards(&sandbox);
+        let columns = ["statistics", "status"];
+        let all = ["in", "out"].map(|i| columns.map(|c| keys(&sandbox, i, c)));
+        let status = ["in", "out"].map(|i| sandbox.get("Interface", i, "status"));
+        let show = sandbox.appctl(&["dpctl/show"]);
+        let port = show.lines().find(|l| l.contains(": in (dpdk")).map(str::to_owned);
+        (all, status, port)
+    });
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn packets_come_and_go_by_other_ports() {
+    let Some(_alone) = ready() else { return };
+    let Some(wires) = Wires::new(1) else { return };
+    address(&wires.far, "w0", "10.77.0.2");
+    let sandbox = configured(Sandbox::in_namespace(&wires.near, &["--disable-system"]), "--no-pci");
+    sandbox.vsctl(&["del-fail-mode", "br0"]);
+    assert_eq!(add(&sandbox, "wire", "net_af_packet0,iface=w0", &[]), "[]");
+    address(&wires.near, "br0", "10.77.0.1");
+    for size in ["20", "1400"] {
+        let text = wires.ping(size, "10.77.0.1");
+        assert!(text.contains(" 0% packet loss"), "{text}");
+    }
+}
