@@ -64,7 +64,6 @@ impl Conntrack {
         };
         let (conn, timeout_in) = self.compose(pass, expected, &admission, nat);
         let has_helper = conn.helper().is_some();
-        let generation = admission.generation;
         let inserted = self.insert(Conn { expires: pass.now + timeout_in, ..conn }, pass.now);
         let Some(conn_ref) = inserted else {
             // Somebody else was faster.
@@ -82,7 +81,6 @@ impl Conntrack {
             set_marks(conn, &mut pass.ct.meta, pass.request);
             conn.nat_action(false)
         });
-        debug_assert!(applied.is_some() || !self.zones.is_current(key.zone, generation) || timeout_in == 0);
         if let Some(Some(action)) = applied {
             pass.ct.meta.state |= action.state_bit();
             action.apply(pass.p, pass.packet.is_related);

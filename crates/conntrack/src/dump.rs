@@ -171,6 +171,14 @@ impl Conntrack {
         true
     }
 
+    /// Shows every connection of `zone`, or of all, to `f`.
+    pub fn for_each(&self, zone: Option<u16>, now: u64, mut f: impl FnMut(&Entry)) {
+        let (mut at, mut slice) = (DumpCursor::default(), Vec::new());
+        while self.dump(&mut at, zone, now, &mut slice) {
+            slice.drain(..).for_each(|entry| f(&entry));
+        }
+    }
+
     /// Every connection of `zone`, or of all.
     pub fn dump_all(&self, zone: Option<u16>, now: u64) -> Vec<Entry> {
         let (mut at, mut out) = (DumpCursor::default(), Vec::new());

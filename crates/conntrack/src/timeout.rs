@@ -53,11 +53,22 @@ pub struct TimeoutPolicy(pub [u32; TIMEOUTS]);
 
 impl Default for TimeoutPolicy {
     fn default() -> Self {
-        TimeoutPolicy(TABLE.map(|(_, seconds)| seconds))
+        TimeoutPolicy::DEFAULT
     }
 }
 
 impl TimeoutPolicy {
+    /// What holds where no policy says otherwise.
+    pub const DEFAULT: TimeoutPolicy = {
+        let mut seconds = [0; TIMEOUTS];
+        let mut i = 0;
+        while i < TIMEOUTS {
+            seconds[i] = TABLE[i].1;
+            i += 1;
+        }
+        TimeoutPolicy(seconds)
+    };
+
     /// The defaults, but for what is named (`CT_Timeout_Policy.timeouts`). Unknown names are left out.
     pub fn with<'a>(named: impl IntoIterator<Item = (&'a str, u32)>) -> Self {
         let mut policy = TimeoutPolicy::default();

@@ -15,7 +15,6 @@ use flow::{U128, ct_state};
 use packet::{CtMeta, CtTuple, Packet};
 use parking_lot::{Mutex, RwLock};
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Parts of the table.
@@ -24,8 +23,6 @@ pub const SHARDS: usize = 1024;
 pub const SLICE: u32 = 128;
 
 const NATTED: u32 = ct_state::SNAT | ct_state::DNAT;
-/// Timeouts when no policy says otherwise.
-static DEFAULT_POLICY: LazyLock<TimeoutPolicy> = LazyLock::new(TimeoutPolicy::default);
 
 /// A part of the table on cache lines of its own.
 #[derive(Default)]
@@ -152,7 +149,7 @@ impl Conntrack {
         {
             return p.ms(timeout);
         }
-        DEFAULT_POLICY.ms(timeout)
+        TimeoutPolicy::DEFAULT.ms(timeout)
     }
 
     /// Sends a packet through the tracker. Its header offsets must be set. `now` is in milliseconds.

@@ -55,8 +55,8 @@ fn family(p: &Packet) -> Option<Family> {
 impl Worker {
     /// Sends packets through the connection tracker; those that are no IP become invalid. Fragments come back
     /// when all of their packet are there.
-    pub fn track(&mut self, ct: &Ct, items: &mut Items) {
-        let tracking = Arc::clone(&self.tracking);
+    pub fn track(&self, ct: &Ct, items: &mut Items) {
+        let tracking = &*self.tracking;
         let request = Request::of(ct);
         let now = self.now_ms;
         let is_fragment = |i: &Item| family(&i.packet).is_some_and(|f| ipf::is_fragment(&i.packet, f));
@@ -74,13 +74,13 @@ impl Worker {
             let family = family(&item.packet).unwrap_or_default();
             if ipf::is_fragment(&item.packet, family) {
                 self.counters(item.meta.in_port).finished.add(1);
-                back.extend(assemble(&tracking, item, family, &request, now));
+                back.extend(assemble(tracking, item, family, &request, now));
             } else {
                 process(&tracking.conntrack, &mut item, family, &request, now);
                 items.push(item);
             }
         }
-        self.resume_fragments(&tracking, items, back, (recirc_id, first_family, request.zone));
+        self.resume_fragments(tracking, items, back, (recirc_id, first_family, request.zone));
     }
 
     /// Lets fragments go on with a batch, as many as it has room for.

@@ -151,7 +151,10 @@ impl Dpif for Datapath {
 
     fn ct_flush(&self, zone: Option<u16>, which: &dpif::ct::CtMatch) -> Result<(), DpifError> {
         let now = self.shared.clock.now_ms();
-        self.conntrack().flush_matching(zone, which, now).map_err(|_| DpifError::NotFound)
+        self.conntrack().flush_matching(zone, which, now).map_err(|_| {
+            tracing::warn!(target: "conntrack", "Must flush tuple using the original pre-NATed tuple");
+            DpifError::NotFound
+        })
     }
 
     fn execute(&self, packet: Packet, key: &Flow, actions: &[Action]) {

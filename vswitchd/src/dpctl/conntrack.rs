@@ -1,7 +1,7 @@
 //! `dpctl/*` commands on connection tracking: what is tracked, and its settings (ovs-dpctl(8)).
 
 use super::{INVALID, Output, ct_match, names};
-use conntrack::{Conntrack, Entry, LimitZone, TcpState, proto_name};
+use conntrack::{Conntrack, LimitZone, TcpState, proto_name};
 use datapath::Datapath;
 use dpif::Dpif;
 use dpif::ct::CtMatch;
@@ -86,9 +86,7 @@ pub fn dump(dps: Trackers<'_>, args: &[&str]) -> Answer {
     let zone = take_zone(&mut args);
     let (dp, _) = open(dps, &args, 1)?;
     let mut out = Output::default();
-    for entry in dp.conntrack().dump_all(zone, dp.now_ms()) {
-        out.line(&entry.text(verbose, stats));
-    }
+    dp.conntrack().for_each(zone, dp.now_ms(), |entry| out.line(&entry.text(verbose, stats)));
     out.finish()
 }
 
@@ -133,6 +131,7 @@ pub fn flush(dps: Trackers<'_>, args: &[&str]) -> Answer {
 /// Protocols in the order in which `ct-stats-show` lists them, by number; the rest is "Other".
 const LISTED: [u8; 7] = [6, 17, 136, 132, 1, 33, 2];
 const ICMPV6: u8 = 58;
+const TCP: u8 = 6;
 
 /// `dpctl/ct-stats-show [DP] [zone=N] [verbose]`.
 pub fn stats(dps: Trackers<'_>, args: &[&str]) -> Answer {
@@ -149,36 +148,37 @@ pub fn stats(dps: Trackers<'_>, args: &[&str]) -> Answer {
         }
     }
     let (dp, _) = open(dps, &args, 1)?;
-    let entries = dp.conntrack().dump_all(zone, dp.now_ms());
+    let (mut total, mut counts) = (0u32, [0u32; 256]);
+    let mut states: BTreeMap<TcpState, u32> = BTreeMap::new();
+    dp.conntrack().for_each(zone, dp.now_ms(), |entry| {
+        total += 1;
+        counts[usize::from(entry.orig.proto)] += 1;
+        if let Some(tcp) = entry.tcp {
+            *states.entry(tcp.state()).or_default() += 1;
+        }
+    });
     let mut out = Output::default();
     out.line("Connections Stats:");
-    out.line(&format!("    Total: {}", entries.len()));
-    let count = |proto: u8| entries.iter().filter(|e| e.orig.proto == proto).count();
+    out.line(&format!("    Total: {total}"));
     for proto in LISTED {
-        if count(proto) > 0 {
-            let name = proto_name(proto).unwrap_or("").to_uppercase();
-            out.line(&format!("  {name}: {}", count(proto)));
-            if verbose && proto == 6 {
-                tcp_states(&mut out, &entries);
-            }
+        let count = std::mem::take(&mut counts[usize::from(proto)]);
+        if count == 0 {
+            continue;
+        }
+        let name = proto_name(proto).unwrap_or("").to_uppercase();
+        out.line(&format!("  {name}: {count}"));
+        if verbose && proto == TCP {
+            out.line("    Conn per TCP states:");
+            states.iter().for_each(|(state, n)| out.line(&format!("\t  [{}]={n}", state.name())));
         }
     }
-    let other = entries.iter().filter(|e| !LISTED.contains(&e.orig.proto) && e.orig.proto != ICMPV6).count();
+    // What is left is not listed, and ICMPv6 not at all.
+    counts[usize::from(ICMPV6)] = 0;
+    let other: u32 = counts.iter().sum();
     if other > 0 {
         out.line(&format!("  Other: {other}"));
     }
     out.finish()
-}
-
-fn tcp_states(out: &mut Output, entries: &[Entry]) {
-    out.line("    Conn per TCP states:");
-    let mut counts: BTreeMap<TcpState, usize> = BTreeMap::new();
-    for tcp in entries.iter().filter_map(|e| e.tcp) {
-        *counts.entry(tcp.state()).or_default() += 1;
-    }
-    for (state, n) in counts {
-        out.line(&format!("\t  [{}]={n}", state.name()));
-    }
 }
 
 /// `dpctl/ct-bkts [DP] [gt=N]`: all connections are in one bucket, as the userspace datapath has always said.
@@ -189,7 +189,8 @@ pub fn buckets(dps: Trackers<'_>, args: &[&str]) -> Answer {
         args.pop();
     }
     let (dp, _) = open(dps, &args, 1)?;
-    let n = dp.conntrack().dump_all(None, dp.now_ms()).len();
+    let mut n = 0usize;
+    dp.conntrack().for_each(None, dp.now_ms(), |_| n += 1);
     let mut text = format!("Total Buckets: 1\nCurrent Connections: {n}\n\n");
     if n > 0 {
         let line = format!("+{}+{}+", "-".repeat(11), "-".repeat(41));

@@ -1,0 +1,189 @@
+//! Connection tracking on one polling thread: new connections, established packets, memory, and flushes of an
+//! empty zone, through Debian's `ovs-vswitchd-dpdk` and our daemon in one run.
+//!
+//! `conntrack [connections]`, 1,000,000 unless given. Needs what `p2p` needs. Packets come from `net_pcap` and
+//! go to `net_null`; rates are per second of the polling thread's processor time, so that what else runs on the
+//! machine counts little. New connections are made from a capture that is read once.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
+
+use benches::{median, our_daemon, resident};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tests::Sandbox;
+
+const STOCK: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
+const CONNECTIONS: u32 = 1_000_000;
+/// Connections whose packets are counted once they are established.
+const ESTABLISHED: u32 = 1_000;
+const WARM: Duration = Duration::from_millis(1_500);
+const MEASURE: Duration = Duration::from_secs(2);
+const TICKS: f64 = 100.0;
+const FLUSHES: usize = 21;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A 60-byte UDP frame of connection `i`, or its answer.
+fn frame(i: u32, is_reply: bool) -> Vec<u8> {
+    let (client, server) = (0x0a00_0000 | (i & 0xffff), 0x0a80_0001_u32);
+    let (sport, dport) = ((1024 + (i >> 16)) as u16, 53_u16);
+    let (src, dst, sp, dp) =
+        if is_reply { (server, client, dport, sport) } else { (client, server, sport, dport) };
+    let mut f = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
+    let mut header = vec![0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0];
+    header.extend(src.to_be_bytes());
+    header.extend(dst.to_be_bytes());
+    let sum: u32 = header.chunks(2).map(|w| (u32::from(w[0]) << 8) | u32::from(w[1])).sum();
+    let sum = (sum & 0xffff) + (sum >> 16);
+    header[10..12].copy_from_slice(&(!((sum & 0xffff) + (sum >> 16)) as u16).to_be_bytes());
+    f.extend(header);
+    f.extend([sp.to_be_bytes(), dp.to_be_bytes(), [0, 26], [0, 0]].concat());
+    f.resize(60, 0);
+    f
+}
+
+fn write_pcap(path: &Path, frames: impl Iterator<Item = Vec<u8>>) {
+    let mut out = std::io::BufWriter::new(fs::File::create(path).unwrap());
+    let words = |w: &[u32]| w.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
+    out.write_all(&words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1])).unwrap();
+    for frame in frames {
+        out.write_all(&words(&[0, 0, frame.len() as u32, frame.len() as u32])).unwrap();
+        out.write_all(&frame).unwrap();
+    }
+}
+
+/// Processor time in seconds of the polling thread.
+fn pmd_time(pid: u32) -> f64 {
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        if read("comm").starts_with("pmd-c") {
+            let stat = read("stat");
+            let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+            return (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS;
+        }
+    }
+    0.0
+}
+
+/// A switch with one bridge and a polling thread on core 1.
+fn switch(daemon: &Path) -> Sandbox {
+    let sandbox = Sandbox::with_daemon(daemon, &["--disable-system"]);
+    let config = ["other_config:dpdk-init=true", "other_config:pmd-cpu-mask=2"];
+    sandbox.vsctl(&[&["set", "Open_vSwitch", "."], &config[..]].concat());
+    sandbox.vsctl(&["add-br", "br0"]);
+    sandbox.vsctl(&["set", "Bridge", "br0", "datapath_type=netdev", "fail_mode=secure"]);
+    add_port(&sandbox, "out", "net_null0,no-rx=1", 2);
+    sandbox
+}
+
+fn add_port(sandbox: &Sandbox, name: &str, devargs: &str, number: u32) {
+    let options = format!("options:dpdk-devargs=\"{devargs}\"");
+    let number = format!("ofport_request={number}");
+    sandbox.vsctl(&["add-port", "br0", name, "--", "set", "Interface", name, "type=dpdk", &options, &number]);
+    let error = sandbox.get("Interface", name, "error");
+    assert_eq!(error.trim(), "[]", "{name}");
+}
+
+fn rules(sandbox: &Sandbox, rules: &[&str]) {
+    sandbox.ofctl(&["del-flows", "br0"]);
+    for rule in rules {
+        sandbox.ofctl(&["add-flow", "br0", rule]);
+    }
+}
+
+fn sent(sandbox: &Sandbox) -> f64 {
+    let text = sandbox.ofctl(&["dump-ports", "br0", "2"]);
+    text.split("tx pkts=").nth(1).unwrap().split(',').next().unwrap().trim().parse().unwrap()
+}
+
+/// Figures of one daemon.
+struct Figures {
+    established: f64,
+    new: f64,
+    bytes: f64,
+    /// Seconds of a command that does nothing, and of a flush of an empty zone while all connections are there.
+    command: f64,
+    flush: f64,
+}
+
+fn seconds(sandbox: &Sandbox, command: &[&str]) -> f64 {
+    let mut all = Vec::new();
+    for _ in 0..FLUSHES {
+        let start = Instant::now();
+        sandbox.appctl(command);
+        all.push(start.elapsed().as_secs_f64());
+    }
+    median(&all)
+}
+
+fn measure(daemon: &Path, n: u32, dir: &Path) -> Figures {
+    let sandbox = switch(daemon);
+    let pid = sandbox.daemon_pid();
+    let stateful = [
+        "table=0,ip,ct_state=-trk,actions=ct(table=1,zone=1)",
+        "table=1,ip,ct_state=+trk+new,actions=ct(commit,zone=1),2",
+        "table=1,ip,ct_state=+trk+est,actions=2",
+    ];
+    rules(&sandbox, &stateful);
+    let both = dir.join("established.pcap");
+    add_port(&sandbox, "both", &format!("net_pcap0,rx_pcap={},infinite_rx=1", both.display()), 1);
+    sleep(WARM);
+    let (packets, time) = (sent(&sandbox), pmd_time(pid));
+    sleep(MEASURE);
+    let established = (sent(&sandbox) - packets) / (pmd_time(pid) - time);
+    sandbox.vsctl(&["del-port", "br0", "both"]);
+    sandbox.appctl(&["dpctl/flush-conntrack"]);
+    rules(&sandbox, &["ip,actions=ct(commit,zone=1),2"]);
+    let (memory, time) = (resident(pid), pmd_time(pid));
+    let new = dir.join("new.pcap");
+    add_port(&sandbox, "new", &format!("net_pcap1,rx_pcap={}", new.display()), 3);
+    let start = Instant::now();
+    let count = || sandbox.appctl(&["dpctl/ct-get-nconns"]).trim().parse::<u32>().unwrap();
+    while count() < n {
+        assert!(start.elapsed() < PATIENCE, "{} connections of {n}", count());
+        sleep(Duration::from_millis(5));
+    }
+    let rate = f64::from(n) / (pmd_time(pid) - time);
+    let bytes = (resident(pid) - memory) / f64::from(n);
+    let command = seconds(&sandbox, &["dpctl/ct-get-nconns"]);
+    let flush = seconds(&sandbox, &["dpctl/flush-conntrack", "zone=9"]);
+    Figures { established, new: rate, bytes, command, flush }
+}
+
+fn main() {
+    let n = std::env::args().nth(1).map_or(CONNECTIONS, |n| n.parse().expect("a number"));
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path();
+    let both = (0..ESTABLISHED).flat_map(|i| [frame(i, false), frame(i, true)]);
+    write_pcap(&dir.join("established.pcap"), both);
+    write_pcap(&dir.join("new.pcap"), (0..n).map(|i| frame(i, false)));
+    // Files in the run directory are named for the program.
+    let stock = dir.join("ovs-vswitchd");
+    symlink(STOCK, &stock).unwrap();
+    let theirs = measure(&stock, n, dir);
+    let ours = measure(&our_daemon(), n, dir);
+    println!("{n} UDP connections, one polling thread\n");
+    println!("| what | Debian's | ours | ratio |\n|---|---:|---:|---:|");
+    let line = |what: &str, a: f64, b: f64, ratio: f64| println!("| {what} | {a:.2} | {b:.2} | {ratio:.2} |");
+    let mega = |x: f64| x / 1e6;
+    line(
+        "established, Mpps",
+        mega(theirs.established),
+        mega(ours.established),
+        ours.established / theirs.established,
+    );
+    line("new connections, M/s", mega(theirs.new), mega(ours.new), ours.new / theirs.new);
+    line("bytes per connection", theirs.bytes, ours.bytes, ours.bytes / theirs.bytes);
+    let flush = |f: &Figures| (f.flush - f.command).max(1e-6) * 1e3;
+    line("a command, ms", theirs.command * 1e3, ours.command * 1e3, ours.command / theirs.command);
+    line(
+        "flush of an empty zone beyond that, ms",
+        flush(&theirs),
+        flush(&ours),
+        flush(&theirs) / flush(&ours),
+    );
+}
