@@ -6,6 +6,7 @@
 
 pub mod differential;
 pub mod net;
+pub mod ovn;
 
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -71,6 +72,11 @@ impl Sandbox {
     /// Starts a database and this daemon.
     pub fn with_daemon(binary: &Path, options: &[&str]) -> Self {
         Self::start(binary, options, None)
+    }
+
+    /// As both: this daemon in this network namespace.
+    pub fn with_daemon_in(binary: &Path, namespace: &str, options: &[&str]) -> Self {
+        Self::start(binary, options, Some(namespace.to_owned()))
     }
 
     pub(crate) fn start(binary: &Path, options: &[&str], namespace: Option<String>) -> Self {

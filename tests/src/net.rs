@@ -9,23 +9,24 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 /// Network namespaces that are deleted at the end.
-struct Namespaces {
+pub(crate) struct Namespaces {
     prefix: String,
     names: Vec<String>,
 }
 
 impl Namespaces {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let no = NEXT.fetch_add(1, Ordering::Relaxed);
         Namespaces { prefix: format!("ovsrs-t{}-{no}", std::process::id()), names: Vec::new() }
     }
 
-    fn full(&self, name: &str) -> String {
+    /// The name that the system knows.
+    pub(crate) fn full(&self, name: &str) -> String {
         format!("{}-{name}", self.prefix)
     }
 
-    fn add(&mut self, name: &str) -> Result<(), String> {
+    pub(crate) fn add(&mut self, name: &str) -> Result<(), String> {
         let full = self.full(name);
         let made = Command::new("ip").args(["netns", "add", &full]).output().map_err(|e| e.to_string())?;
         if !made.status.success() {
