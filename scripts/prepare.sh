@@ -7,7 +7,7 @@ what=${1:-run}
 packages=(build-essential ca-certificates curl iproute2 iputils-ping procps openvswitch-switch openvswitch-common
     libdpdk-dev pkg-config clang libclang-dev dpdk)
 if [ "$what" = test ]; then
-    packages+=(ethtool iperf3 netcat-openbsd openvswitch-testcontroller openvswitch-pki ovn-central ovn-host udhcpc openssl tcpdump tshark jq
+    packages+=(ethtool iperf3 netcat-openbsd openvswitch-testcontroller openvswitch-pki ovn-central ovn-host udhcpc neutron-openvswitch-agent openssl tcpdump tshark jq
         python3 python3-openvswitch)
 fi
 

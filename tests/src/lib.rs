@@ -4,8 +4,10 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
 
+pub mod cloud;
 pub mod differential;
 pub mod net;
+pub mod neutron;
 pub mod ovn;
 
 use std::fs;

@@ -148,7 +148,7 @@ fn a_gateway_fails() {
     ovn.outsider(3, "out3", "50:54:00:00:00:a3", "172.16.0.99/24");
     ovn.ping("vm1", "172.16.0.99");
     assert!(!ovn.reaches("vm1", "172.16.0.98"), "hv2 is the second choice");
-    ovn.hypervisors[2].sandbox.kill_daemon();
+    ovn.sandbox_mut(3).kill_daemon();
     ovn.kill_controller(3);
     ovn.ping("vm1", "172.16.0.98");
 }
@@ -170,13 +170,8 @@ fn everything_restarts() {
     };
     works(&ovn);
     let flows = |ovn: &Ovn| {
-        let dump = ovn.hypervisors[0].sandbox.ofctl(&[
-            "-OOpenFlow15",
-            "--no-stats",
-            "--no-names",
-            "dump-flows",
-            "br-int",
-        ]);
+        let dump =
+            ovn.sandbox(1).ofctl(&["-OOpenFlow15", "--no-stats", "--no-names", "dump-flows", "br-int"]);
         let mut lines: Vec<String> = dump.lines().skip(1).map(str::to_owned).collect();
         lines.sort();
         lines
@@ -185,13 +180,13 @@ fn everything_restarts() {
     ovn.kill_controller(1);
     ovn.start_controller(1);
     works(&ovn);
-    ovn.hypervisors[0].sandbox.stop_database();
+    ovn.sandbox_mut(1).stop_database();
     // (Debian's own does not: its main thread, which polls these ports, then waits for the lock.)
     assert!(ovn.reaches("vm1", "10.0.2.13"), "without a database the switch forwards on");
-    ovn.hypervisors[0].sandbox.start_database();
+    ovn.sandbox_mut(1).start_database();
     works(&ovn);
-    ovn.hypervisors[0].sandbox.kill_daemon();
-    ovn.hypervisors[0].sandbox.start_daemon();
+    ovn.sandbox_mut(1).kill_daemon();
+    ovn.sandbox_mut(1).start_daemon();
     works(&ovn);
     let after = flows(&ovn);
     assert_eq!(before.len(), after.len(), "the same flows");
