@@ -180,6 +180,7 @@ impl Ctx<'_> {
             return;
         }
         if !field.check_prereqs(&self.flow, &mut self.wc) {
+            self.warn(&format!("unmet prerequisites for {}, set_field ignored", field.name()));
             return;
         }
         let (value, mask) = (a.to_value(), a.to_mask());

@@ -13,6 +13,7 @@ use dpif::{Action, PortNo};
 use flow::text::NoNames;
 use flow::{EthAddr, Flow, Match};
 use openflow::action::Parser;
+use openflow::msg::group::{Bucket, GroupType};
 use std::sync::Arc;
 
 struct World {
@@ -226,4 +227,94 @@ fn a_switch_without_its_controllers_forwards_by_itself() {
     assert_eq!(out(&w).iter().filter(|a| matches!(a, Action::Output(_))).count(), 0);
     w.fabric.write().switch_mut(id).unwrap().fail_open = true;
     assert_eq!(out(&w), [Action::Output(PortNo(2)), Action::Output(PortNo(3))]);
+}
+
+fn add_group(w: &World, id: SwitchId, group_id: u32, kind: GroupType, buckets: &[(u16, u16, &str)]) {
+    let bucket = |(i, (weight, watch, actions)): (usize, &(u16, u16, &str))| Bucket {
+        bucket_id: i as u32,
+        weight: *weight,
+        watch_port: if *watch == 0 { OfPort::NONE } else { OfPort(*watch) },
+        watch_group: openflow::msg::group::id::ANY,
+        actions: Parser::new(&NoNames).actions(actions).unwrap(),
+    };
+    let buckets = buckets.iter().enumerate().map(bucket).collect();
+    let group = crate::groups::Group::new(group_id, kind, None, buckets, 0);
+    w.fabric.write().switch_mut(id).unwrap().groups.put(group_id, Some(Arc::new(group)));
+}
+
+fn actions_text(t: &Translation) -> String {
+    dpif::text::actions_text(&t.actions, None)
+}
+
+#[test]
+fn each_bucket_gets_the_packet_as_it_was() {
+    let w = World::new();
+    let sw = w.switch("br0", 10, 4);
+    let buckets = [(0, 0, "mod_dl_dst:02:00:00:00:00:09,output:2"), (0, 0, "output:3")];
+    add_group(&w, sw, 1, GroupType::All, &buckets);
+    w.add_flow(sw, 0, 0, "", "group:1,output:4");
+    let t = w.run(11, TCP);
+    assert_eq!(actions_text(&t), "set(eth(dst=02:00:00:00:00:09)),12,set(eth(dst=02:00:00:00:00:02)),13,14");
+}
+
+#[test]
+fn select_groups_ask_for_a_hash_and_go_on_with_it() {
+    let w = World::new();
+    let sw = w.switch("br0", 10, 4);
+    add_group(&w, sw, 1, GroupType::Select, &[(1, 0, "output:2"), (3, 0, "output:3")]);
+    w.add_flow(sw, 0, 0, "", "group:1,output:4");
+    let t = w.run(11, TCP);
+    let [Action::Hash { .. }, Action::Recirc(id)] = t.actions[..] else { panic!("{:?}", t.actions) };
+    let (mut key, _) = flow::text::parse_exact_flow(TCP, None, &NoNames).unwrap();
+    (key.in_port, key.recirc_id) = (11, id);
+    let seen = (1..=64).map(|dp_hash| {
+        key.dp_hash = dp_hash;
+        let input = Input { key: &key, packet: None, side_effects: true };
+        let t = translate(&w.fabric, &w.fabric.read(), input);
+        assert_eq!(t.mask.dp_hash, 15);
+        let ports = outputs(&t);
+        assert_eq!(ports[1..], [14]);
+        ports[0]
+    });
+    let second = seen.filter(|p| *p == 13).count();
+    assert_eq!(second, 48, "three of four, by weight");
+}
+
+#[test]
+fn failover_goes_to_the_first_bucket_that_lives() {
+    let w = World::new();
+    let sw = w.switch("br0", 10, 3);
+    let buckets = [(0, 9, "output:9"), (0, 2, "output:2"), (0, 3, "output:3")];
+    add_group(&w, sw, 1, GroupType::FastFailover, &buckets);
+    w.add_flow(sw, 0, 0, "", "group:1");
+    assert_eq!(outputs(&w.run(11, TCP)), [12]);
+    w.fabric.write().switch_mut(sw).unwrap().ports.get_mut(&OfPort(2)).unwrap().link.carrier = false;
+    assert_eq!(outputs(&w.run(11, TCP)), [13]);
+}
+
+#[test]
+fn what_is_behind_the_last_label_is_looked_at_by_another_pass() {
+    let w = World::new();
+    let sw = w.switch("br0", 10, 3);
+    w.add_flow(sw, 0, 0, "", "pop_mpls:0x0800,mod_dl_src:02:00:00:00:00:07,resubmit(,1),output:3");
+    w.add_flow(sw, 1, 0, "ip", "dec_ttl,output:2");
+    let t = w.run(11, "mpls,mpls_label=5,mpls_bos=1,mpls_ttl=9");
+    let [Action::Set(_), Action::PopMpls { .. }, Action::Recirc(id)] = t.actions[..] else {
+        panic!("{}", actions_text(&t))
+    };
+    let (mut key, _) = flow::text::parse_exact_flow("tcp,nw_ttl=9", None, &NoNames).unwrap();
+    (key.in_port, key.recirc_id) = (11, id);
+    let input = Input { key: &key, packet: None, side_effects: true };
+    let t = translate(&w.fabric, &w.fabric.read(), input);
+    assert_eq!(actions_text(&t), "set(ipv4(ttl=8)),12,13");
+}
+
+#[test]
+fn packets_of_both_lengths_run_the_rest() {
+    let w = World::new();
+    let sw = w.switch("br0", 10, 3);
+    w.add_flow(sw, 0, 0, "", "check_pkt_larger(500)->NXM_NX_REG0[0],resubmit(,1)");
+    w.add_flow(sw, 1, 1, "reg0=1/1", "output:2");
+    w.add_flow(sw, 1, 1, "reg0=0/1", "output:3");
+    assert_eq!(actions_text(&w.run(11, TCP)), "check_pkt_len(size=500,gt(12),le(13))");
 }
