@@ -82,3 +82,17 @@ fn stays(message: &[u8], from: Form, protocol: Protocol) {
     }
     assert!(again == message, "{from:?}, {protocol:?}:\n{again:02x?}\n{message:02x?}");
 }
+
+#[cfg(test)]
+mod tests {
+    /// What the fuzzer found: a packet-out that sets an MPLS traffic class of 255.
+    #[test]
+    fn a_value_wider_than_its_field_is_cut_where_it_becomes_one() {
+        let mut message = vec![5, 13, 0, 42, 0, 255, 9, 0, 0, 1, 0, 0, 0, 0, 0, 1, 0, 8, 0, 0, 0, 0, 0, 0];
+        message.extend([0, 14, 0, 8, 255, 255, 255, 255, 176, 176, 176, 176, 176, 176, 236, 236, 0, 236]);
+        super::fuzz(&message);
+        // The same with a label of 32 bits.
+        message[25] = 13;
+        super::fuzz(&message);
+    }
+}

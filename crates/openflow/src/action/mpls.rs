@@ -47,7 +47,8 @@ impl ActionCode for SetMplsLabel {
         if out.version < Version::Of12 {
             out.arg(Form::SetMplsLabel, self.label.into());
         } else {
-            out.set_field_int(Field::MplsLabel, self.label.into());
+            // The field has room for no more.
+            out.set_field_int(Field::MplsLabel, (self.label & 0xfffff).into());
         }
     }
     fn format(&self, out: &mut Text<'_>) {
@@ -85,7 +86,7 @@ impl ActionCode for SetMplsTc {
         if out.version < Version::Of12 {
             out.arg(Form::SetMplsTc, self.tc.into());
         } else {
-            out.set_field_int(Field::MplsTc, self.tc.into());
+            out.set_field_int(Field::MplsTc, (self.tc & 7).into());
         }
     }
     fn format(&self, out: &mut Text<'_>) {
