@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// From the top: a lower crate never names a higher one.
-const ORDER: [&str; 21] = [
+const ORDER: [&str; 22] = [
     "benches",
     "tests",
     "vswitchd",
@@ -17,6 +17,7 @@ const ORDER: [&str; 21] = [
     "datapath",
     "conntrack",
     "netdev-dpdk",
+    "netdev-vhost",
     "netdev",
     "dpif",
     "classifier",
@@ -33,8 +34,9 @@ const ORDER: [&str; 21] = [
 ];
 
 /// The crates that may hold `unsafe`, and the files or directories where they opt in.
-const UNSAFE: [(&str, &str); 5] = [
+const UNSAFE: [(&str, &str); 6] = [
     ("netdev", "src/sys"),
+    ("netdev-vhost", "src/mem.rs"),
     ("netdev-dpdk", "src/ffi"),
     ("quiescent", "src/lib.rs"),
     ("saved-state", "src/fds.rs"),

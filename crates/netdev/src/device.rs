@@ -253,6 +253,10 @@ pub trait RxQueue: Send {
     fn recv(&mut self, batch: &mut Batch) -> usize;
     /// Readable when packets wait; `None` for queues that can only be polled.
     fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// Whether the other side uses the queue now.
+    fn is_enabled(&self) -> bool {
+        true
+    }
 }
 
 /// One sender, owned by one thread.

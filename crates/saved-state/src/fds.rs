@@ -13,7 +13,7 @@ pub(crate) const MAX_PER_PACKET: usize = 64;
 const CONTROL_WORDS: usize = 2 + 253 / 2 + 2;
 
 /// One packet as it was received.
-pub(crate) struct Packet {
+pub struct Packet {
     /// Bytes of the packet that are in the buffer.
     pub length: usize,
     pub fds: Vec<OwnedFd>,
@@ -22,7 +22,7 @@ pub(crate) struct Packet {
 }
 
 /// Receives one packet into `buffer`. Descriptors are closed on exec, and closed if the packet is dropped.
-pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, Errno> {
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Packet, Errno> {
     // Words, so that the headers in it are aligned.
     let mut control = [0u64; CONTROL_WORDS];
     let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };

@@ -21,7 +21,7 @@
 mod channel;
 mod container;
 mod extensible;
-mod fds;
+pub mod fds;
 pub mod file;
 
 pub use channel::{Channel, ChannelError, MAX_FDS, Message};

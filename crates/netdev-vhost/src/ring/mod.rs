@@ -1,0 +1,220 @@
+//! Virtqueues from the device's side (VIRTIO 1.2, 2.7 and 2.8), over [`crate::mem`].
+//!
+//! Buffers are returned in the order in which they came, so that `VIRTIO_F_IN_ORDER` holds by itself, and nothing
+//! is in flight between two calls: a ring's whole state is its position. A descriptor is copied out of guest memory
+//! once and the copy is judged; whatever is wrong with it is a [`Violation`], after which the ring is not used again.
+
+pub mod packed;
+pub mod split;
+
+use crate::mem::{DirtyLog, GuestMemory, OutOfRange};
+use packed::Packed;
+use smallvec::SmallVec;
+use split::Split;
+use std::sync::Arc;
+
+/// Most descriptors of a ring.
+pub const SIZE_MAX: u32 = 32_768;
+/// Most descriptors of one chain. Drivers use about 20; an indirect table may not be longer than a ring that
+/// QEMU makes.
+pub const CHAIN_MAX: usize = 1024;
+const DESCRIPTOR: usize = 16;
+
+const F_NEXT: u16 = 1;
+const F_WRITE: u16 = 2;
+const F_INDIRECT: u16 = 4;
+
+/// How a guest broke the rules of its ring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Violation {
+    #[error("more buffers available than the ring has")]
+    Index,
+    #[error("a chain of more than its ring's or {CHAIN_MAX} descriptors")]
+    ChainLength,
+    #[error("a descriptor index outside of the ring")]
+    DescriptorIndex,
+    #[error("an indirect table where none may be, or of an odd length")]
+    Indirect,
+    #[error("a buffer for the wrong direction")]
+    Direction,
+    #[error("a buffer outside of the guest's memory")]
+    Address,
+}
+
+impl From<OutOfRange> for Violation {
+    fn from(_: OutOfRange) -> Self {
+        Violation::Address
+    }
+}
+
+/// What the device does with buffers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    /// The driver sends: the device reads.
+    Read,
+    /// The driver receives: the device writes.
+    Write,
+}
+
+/// A buffer's memory in the guest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    pub addr: u64,
+    pub len: u32,
+}
+
+/// One buffer: what to give back, and where its memory is.
+#[derive(Clone, Debug, Default)]
+pub struct Chain {
+    pub id: u16,
+    /// Slots of a packed ring that it takes.
+    pub slots: u16,
+    pub segments: SmallVec<[Segment; 8]>,
+}
+
+impl Chain {
+    /// Bytes in all, up to 4 TiB.
+    pub fn len(&self) -> u64 {
+        self.segments.iter().map(|s| u64::from(s.len)).sum()
+    }
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes in one descriptor that is no indirect one.
+    #[inline]
+    fn push(&mut self, d: Descriptor, direction: Direction) -> Result<(), Violation> {
+        if (d.flags & F_WRITE != 0) != (direction == Direction::Write) {
+            return Err(Violation::Direction);
+        }
+        if self.segments.len() >= CHAIN_MAX {
+            return Err(Violation::ChainLength);
+        }
+        self.segments.push(Segment { addr: d.addr, len: d.len });
+        Ok(())
+    }
+}
+
+/// A descriptor as it was copied. In a split ring `id` is `next`, and stands behind `flags`.
+#[derive(Clone, Copy, Debug)]
+struct Descriptor {
+    addr: u64,
+    len: u32,
+    flags: u16,
+    id: u16,
+}
+
+impl Descriptor {
+    /// From the two words of a split ring's descriptor.
+    fn split(addr: u64, rest: u64) -> Self {
+        Descriptor { addr, len: rest as u32, flags: (rest >> 32) as u16, id: (rest >> 48) as u16 }
+    }
+    /// From the two words of a packed ring's descriptor.
+    fn packed(addr: u64, rest: u64) -> Self {
+        Descriptor { addr, len: rest as u32, flags: (rest >> 48) as u16, id: (rest >> 32) as u16 }
+    }
+}
+
+/// A descriptor of an indirect table, which lies in guest memory of any alignment.
+fn table_entry(
+    memory: &GuestMemory,
+    table: Segment,
+    index: u64,
+    make: fn(u64, u64) -> Descriptor,
+) -> Result<Descriptor, Violation> {
+    let mut bytes = [0; DESCRIPTOR];
+    memory.read(table.addr.wrapping_add(index * DESCRIPTOR as u64), &mut bytes)?;
+    let [a, b] = [0, 8].map(|at| crate::protocol::u64_at(&bytes, at).unwrap_or(0));
+    Ok(make(u64::from_le(a), u64::from_le(b)))
+}
+
+/// How many descriptors an indirect table has.
+fn table_len(table: Descriptor) -> Result<u64, Violation> {
+    let n = table.len as usize / DESCRIPTOR;
+    match () {
+        () if n == 0 || !(table.len as usize).is_multiple_of(DESCRIPTOR) => Err(Violation::Indirect),
+        () if n > CHAIN_MAX => Err(Violation::ChainLength),
+        () => Ok(n as u64),
+    }
+}
+
+/// Where the used ring is in the guest, if writes to it are logged.
+pub type RingLog = Option<(Arc<DirtyLog>, u64)>;
+
+/// A virtqueue of either layout.
+pub enum Ring {
+    Split(Split),
+    Packed(Packed),
+}
+
+macro_rules! both {
+    ($self:expr, $r:ident => $body:expr) => {
+        match $self {
+            Ring::Split($r) => $body,
+            Ring::Packed($r) => $body,
+        }
+    };
+}
+
+/// A place in a ring to come back to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mark(u32);
+
+impl Ring {
+    /// Copies the next available buffer to `chain`; false if there is none.
+    #[inline]
+    pub fn fetch(
+        &mut self,
+        memory: &GuestMemory,
+        direction: Direction,
+        chain: &mut Chain,
+    ) -> Result<bool, Violation> {
+        chain.segments.clear();
+        chain.slots = 0;
+        both!(self, r => r.fetch(memory, direction, chain))
+    }
+
+    /// Where [`Ring::fetch`] goes on.
+    pub fn mark(&self) -> Mark {
+        both!(self, r => Mark(r.mark()))
+    }
+    /// Makes [`Ring::fetch`] go on at a former place, of buffers that were not given back.
+    pub fn rewind(&mut self, mark: Mark) {
+        both!(self, r => r.rewind(mark.0));
+    }
+
+    /// Gives a buffer back with `written` bytes in it. The driver sees it after [`Ring::publish`]. Buffers go
+    /// back in the order in which they came.
+    #[inline]
+    pub fn give_back(&mut self, chain: &Chain, written: u32) {
+        both!(self, r => r.give_back(chain.id, chain.slots, written));
+    }
+    /// Shows the driver all that was given back.
+    #[inline]
+    pub fn publish(&mut self) {
+        both!(self, r => r.publish());
+    }
+    /// Whether the driver wants to be told of what was published since the last time.
+    #[inline]
+    pub fn wants_call(&mut self) -> bool {
+        both!(self, r => r.wants_call())
+    }
+    /// The state for `GET_VRING_BASE`, and to start again from.
+    pub fn base(&self) -> u32 {
+        both!(self, r => r.base())
+    }
+    /// Asks the driver not to kick (we poll), or to do so again.
+    pub fn set_kicks(&self, wanted: bool) {
+        both!(self, r => r.set_kicks(wanted));
+    }
+    pub fn size(&self) -> u16 {
+        both!(self, r => r.size())
+    }
+    /// The NUMA node of the ring's memory.
+    pub fn numa_node(&self) -> Option<u32> {
+        both!(self, r => r.numa_node())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! Split virtqueues: descriptor table, available ring, used ring (VIRTIO 1.2, 2.7).
+
+use super::*;
+use crate::mem::Area;
+use crate::protocol::RingAddresses;
+use std::sync::atomic::{Ordering, fence};
+
+const NO_NOTIFY: u16 = 1;
+const NO_INTERRUPT: u16 = 1;
+
+pub struct Split {
+    descriptors: Area,
+    available: Area,
+    used: Area,
+    size: u16,
+    /// The next entry of the available ring to take.
+    next: u16,
+    /// The driver's index as last read.
+    seen: u16,
+    /// The next entry of the used ring to write, and what the driver was shown.
+    filled: u16,
+    published: u16,
+    /// `published` when the driver was last asked whether it wants a call.
+    asked: u16,
+    event_idx: bool,
+    log: RingLog,
+}
+
+impl Split {
+    /// A ring of `size` entries, a power of two, at the front end's addresses.
+    pub fn new(
+        memory: &Arc<GuestMemory>,
+        size: u16,
+        at: &RingAddresses,
+        base: u32,
+        event_idx: bool,
+        log: RingLog,
+    ) -> Result<Self, OutOfRange> {
+        if !size.is_power_of_two() || u32::from(size) > SIZE_MAX {
+            return Err(OutOfRange);
+        }
+        let n = usize::from(size);
+        let used = memory.area(at.used, 6 + 8 * n, 4)?;
+        let used_index = used.load_u16(2, Ordering::Acquire);
+        if used_index != base as u16 {
+            tracing::info!(target: "netdev_vhost",
+                "ring starts at {used_index}, where its last user left it, not at {base}");
+        }
+        Ok(Split {
+            descriptors: memory.area(at.descriptors, DESCRIPTOR * n, 8)?,
+            available: memory.area(at.available, 6 + 2 * n, 2)?,
+            used,
+            size,
+            next: used_index,
+            seen: used_index,
+            filled: used_index,
+            published: used_index,
+            asked: used_index,
+            event_idx,
+            log,
+        })
+    }
+
+    /// Offset of entry `index` in a ring of `entry` bytes each.
+    #[inline]
+    fn slot(&self, index: u16, entry: usize) -> usize {
+        4 + usize::from(index & (self.size - 1)) * entry
+    }
+
+    #[inline]
+    pub fn fetch(
+        &mut self,
+        memory: &GuestMemory,
+        direction: Direction,
+        chain: &mut Chain,
+    ) -> Result<bool, Violation> {
+        if self.next == self.seen {
+            self.seen = self.available.load_u16(2, Ordering::Acquire);
+            if self.seen.wrapping_sub(self.next) > self.size {
+                self.seen = self.next;
+                return Err(Violation::Index);
+            }
+            if self.next == self.seen {
+                return Ok(false);
+            }
+        }
+        let head = self.available.load_u16(self.slot(self.next, 2), Ordering::Relaxed);
+        chain.id = head;
+        let d = self.descriptor(head)?;
+        match d.flags & (F_INDIRECT | F_NEXT) {
+            0 => chain.push(d, direction)?,
+            F_NEXT => self.follow(d, direction, chain)?,
+            _ => follow_table(memory, d, direction, chain)?,
+        }
+        self.next = self.next.wrapping_add(1);
+        Ok(true)
+    }
+
+    #[inline]
+    fn descriptor(&self, index: u16) -> Result<Descriptor, Violation> {
+        if index >= self.size {
+            return Err(Violation::DescriptorIndex);
+        }
+        let at = usize::from(index) * DESCRIPTOR;
+        Ok(Descriptor::split(self.descriptors.load_u64(at), self.descriptors.load_u64(at + 8)))
+    }
+
+    /// A chain of more than one descriptor in the ring's own table, whose last one may be an indirect table.
+    fn follow(&self, mut d: Descriptor, direction: Direction, chain: &mut Chain) -> Result<(), Violation> {
+        for _ in 0..self.size {
+            if d.flags & F_INDIRECT != 0 {
+                return Err(Violation::Indirect);
+            }
+            chain.push(d, direction)?;
+            if d.flags & F_NEXT == 0 {
+                return Ok(());
+            }
+            d = self.descriptor(d.id)?;
+        }
+        Err(Violation::ChainLength)
+    }
+
+    pub fn mark(&self) -> u32 {
+        self.next.into()
+    }
+    pub fn rewind(&mut self, mark: u32) {
+        self.next = mark as u16;
+    }
+
+    #[inline]
+    pub fn give_back(&mut self, id: u16, _slots: u16, written: u32) {
+        let at = self.slot(self.filled, 8);
+        self.used.store_pair(at, id.into(), written);
+        self.mark_used(at as u64, 8);
+        self.filled = self.filled.wrapping_add(1);
+    }
+
+    #[inline]
+    pub fn publish(&mut self) {
+        if self.published != self.filled {
+            self.used.store_u16(2, self.filled, Ordering::Release);
+            self.mark_used(2, 2);
+            self.published = self.filled;
+        }
+    }
+
+    fn mark_used(&self, at: u64, len: u64) {
+        if let Some((log, used)) = &self.log {
+            log.mark(used.wrapping_add(at), len);
+        }
+    }
+
+    #[inline]
+    pub fn wants_call(&mut self) -> bool {
+        let (old, new) = (self.asked, self.published);
+        if old == new {
+            return false;
+        }
+        self.asked = new;
+        // The driver enables calls and looks at the index; we move the index and look whether calls are enabled.
+        fence(Ordering::SeqCst);
+        if self.event_idx {
+            let event = self.available.load_u16(4 + 2 * usize::from(self.size), Ordering::Relaxed);
+            return new.wrapping_sub(event).wrapping_sub(1) < new.wrapping_sub(old);
+        }
+        self.available.load_u16(0, Ordering::Relaxed) & NO_INTERRUPT == 0
+    }
+
+    pub fn base(&self) -> u32 {
+        self.next.into()
+    }
+
+    pub fn set_kicks(&self, wanted: bool) {
+        if self.event_idx {
+            // An event just behind us comes as late as can be.
+            let event = if wanted { self.next } else { self.next.wrapping_sub(1) };
+            self.used.store_u16(4 + 8 * usize::from(self.size), event, Ordering::Release);
+        }
+        self.used.store_u16(0, if wanted { 0 } else { NO_NOTIFY }, Ordering::Release);
+        self.mark_used(0, 2);
+    }
+
+    pub fn size(&self) -> u16 {
+        self.size
+    }
+    pub fn numa_node(&self) -> Option<u32> {
+        self.descriptors.numa_node()
+    }
+}
+
+/// The descriptors of an indirect table, which are linked as those of the ring.
+fn follow_table(
+    memory: &GuestMemory,
+    table: Descriptor,
+    direction: Direction,
+    chain: &mut Chain,
+) -> Result<(), Violation> {
+    if table.flags & F_NEXT != 0 {
+        return Err(Violation::Indirect);
+    }
+    let n = table_len(table)?;
+    let at = Segment { addr: table.addr, len: table.len };
+    let mut index = 0;
+    for _ in 0..n {
+        let d = table_entry(memory, at, index, Descriptor::split)?;
+        if d.flags & F_INDIRECT != 0 {
+            return Err(Violation::Indirect);
+        }
+        chain.push(d, direction)?;
+        if d.flags & F_NEXT == 0 {
+            return Ok(());
+        }
+        index = u64::from(d.id);
+        if index >= n {
+            return Err(Violation::DescriptorIndex);
+        }
+    }
+    Err(Violation::ChainLength)
+}
