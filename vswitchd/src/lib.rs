@@ -19,3 +19,4 @@ mod memory;
 pub mod process;
 pub mod status;
 pub mod tunnel_commands;
+pub mod vhost;

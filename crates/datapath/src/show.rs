@@ -338,12 +338,9 @@ fn rxq_text(out: &mut String, state: &State, thread: &Handle, intervals: usize) 
             let busy = rx.usage.recent(intervals);
             packets_ns += busy;
             let usage = usage_text(busy, total);
-            let _ = writeln!(
-                out,
-                "  port: {:<16}  queue-id: {:2} (enabled)   pmd usage: {usage}",
-                port.netdev.name(),
-                rx.id
-            );
+            let state = if port.netdev.is_rx_enabled(rx.id) { "(enabled) " } else { "(disabled)" };
+            let name = port.netdev.name();
+            let _ = writeln!(out, "  port: {name:<16}  queue-id: {:2} {state}  pmd usage: {usage}", rx.id);
         }
     }
     if !ports.is_empty() {

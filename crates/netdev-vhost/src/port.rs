@@ -357,6 +357,9 @@ impl Netdev for VhostDevice {
         let opened = self.opened.load(Relaxed);
         opened != 0 && opened != self.queues()
     }
+    fn is_rx_enabled(&self, queue: usize) -> bool {
+        self.shared.slots.get(2 * queue + 1).is_some_and(|s| s.enabled.load(Relaxed))
+    }
     fn numa_id(&self) -> Option<u32> {
         *self.shared.numa.lock()
     }

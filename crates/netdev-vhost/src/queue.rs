@@ -88,9 +88,6 @@ impl RxQueue for VhostRx {
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
-    fn is_enabled(&self) -> bool {
-        self.shared.slots.get(2 * self.queue + 1).is_some_and(|s| s.enabled.load(Relaxed))
-    }
 }
 
 /// A reverse ARP request by which switches learn where `mac` is now (RFC 903).

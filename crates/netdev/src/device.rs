@@ -95,6 +95,10 @@ pub trait Netdev: Send + Sync {
     fn needs_reopen(&self) -> bool {
         false
     }
+    /// Whether the other side uses receive queue `queue` now.
+    fn is_rx_enabled(&self, _queue: usize) -> bool {
+        true
+    }
     /// NUMA node of the device, for the choice of the polling thread.
     fn numa_id(&self) -> Option<u32> {
         None
@@ -253,10 +257,6 @@ pub trait RxQueue: Send {
     fn recv(&mut self, batch: &mut Batch) -> usize;
     /// Readable when packets wait; `None` for queues that can only be polled.
     fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
-    /// Whether the other side uses the queue now.
-    fn is_enabled(&self) -> bool {
-        true
-    }
 }
 
 /// One sender, owned by one thread.

@@ -13,6 +13,7 @@ use super::reconcile::Reconciler;
 use crate::config::{self, Desired, Surroundings};
 use crate::dpdk::Dpdk;
 use crate::status;
+use crate::vhost::Vhost;
 use clock::Clock;
 use netdev::DummyLevel;
 use netdev::link::{LinkEvent, LinkEventKind};
@@ -65,6 +66,7 @@ pub struct Bridges {
     reconciler: Reconciler,
     layers: Layers,
     dpdk: Dpdk,
+    vhost: Vhost,
     links: AsyncFd<OwnedFd>,
     routes: Option<AsyncFd<OwnedFd>>,
     start: Start,
@@ -101,6 +103,7 @@ impl Bridges {
             reconciler: Reconciler::default(),
             layers,
             dpdk: Dpdk::default(),
+            vhost: Vhost::default(),
             links,
             routes,
             start: Start::Waiting,
@@ -244,6 +247,7 @@ impl Bridges {
         // Once flows are restored, they are: the key counts at the start only.
         self.around.flows_restored |= !self.desired.global.flow_restore_wait;
         self.set_tls();
+        self.vhost.configure(&self.desired.global.other_config, &self.around.rundir, self.layers.env());
         self.dpdk.configure(&self.desired.global.other_config, self.layers.env());
         self.reconciler.apply(&self.desired, &mut self.layers);
         let batch = self.configuration_status();

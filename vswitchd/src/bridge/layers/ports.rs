@@ -247,11 +247,24 @@ impl Layers {
             })
             .collect();
         for (bridge, ports) in names.into_iter().filter(|(_, ports)| !ports.is_empty()) {
-            ports.iter().for_each(|port| self.refresh_link(&bridge, port));
+            for port in &ports {
+                self.refresh_link(&bridge, port);
+                self.refresh_queues(&bridge, port);
+            }
             self.level_mtu(&bridge);
             bridges.push(bridge);
         }
         bridges
+    }
+
+    /// Opens the queues of a port anew if its other side has changed how many there are.
+    fn refresh_queues(&self, bridge: &str, name: &str) {
+        let Some(port) = self.port(bridge, name).filter(|p| p.device.needs_reopen()) else { return };
+        if let (Some(no), Some((_, domain))) = (port.datapath_port, self.home(bridge))
+            && let Err(e) = reopen(domain, no, port.device.clone())
+        {
+            warn!(target: "bridge", "interface {name}: queues cannot be opened again ({e})");
+        }
     }
 
     /// Ports whose links have changed since they were last reported to the database, which is now.
