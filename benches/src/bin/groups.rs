@@ -1,0 +1,130 @@
+//! Groups and meters made and deleted: our daemon and Debian's in turn, in one run.
+//!
+//! `groups [groups [meters [rounds]]]`: a bundle of 10,000 groups and 1,000 meters in 3 rounds unless told otherwise.
+//! Needs what `flow-mods` needs. Medians of the rounds; ratios are ours to Debian's: below 1 is better. Groups come
+//! and go by `ovs-ofctl`, meters by messages sent at once, until the barrier behind them is answered.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
+
+use benches::{STOCK, cpu_seconds, median, our_daemon};
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tests::Sandbox;
+
+/// OpenFlow 1.4.
+const VERSION: u8 = 5;
+const HELLO: u8 = 0;
+const ERROR: u8 = 1;
+const BARRIER_REQUEST: u8 = 20;
+const BARRIER_REPLY: u8 = 21;
+const METER_MOD: u8 = 29;
+/// `OFPM_ALL`
+const ALL: u32 = u32::MAX;
+
+/// What is measured: seconds, and processor seconds of the daemon.
+type Row = (&'static str, [f64; 2]);
+
+/// Runs `f`; the daemon may do some of the work after it.
+fn timed(sandbox: &Sandbox, f: impl FnOnce()) -> [f64; 2] {
+    let pid = sandbox.daemon_pid();
+    let (start, before) = (Instant::now(), cpu_seconds(pid));
+    f();
+    let wall = start.elapsed().as_secs_f64();
+    std::thread::sleep(Duration::from_secs(1));
+    [wall, cpu_seconds(pid) - before]
+}
+
+fn ofctl(sandbox: &Sandbox, args: &[&str]) {
+    let all = ["-O", "OpenFlow14"].iter().chain(args);
+    let status = sandbox.command("ovs-ofctl").args(all).stdout(Stdio::null()).status().unwrap();
+    assert!(status.success(), "ovs-ofctl {args:?}");
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut out = vec![VERSION, kind];
+    out.extend(u16::try_from(8 + body.len()).unwrap().to_be_bytes());
+    out.extend([0, 0, 0, 9]);
+    out.extend(body);
+    out
+}
+
+/// Adds or deletes a meter that drops above so many packets per second.
+fn meter_mod(command: u16, id: u32) -> Vec<u8> {
+    let mut body = Vec::new();
+    let (flags, rate) = (0b110_u16, 1_000_u32);
+    body.extend(command.to_be_bytes());
+    body.extend(flags.to_be_bytes());
+    body.extend(id.to_be_bytes());
+    if command == 0 {
+        body.extend([0, 1, 0, 16]);
+        body.extend([rate, rate, 0].map(u32::to_be_bytes).concat());
+    }
+    message(METER_MOD, &body)
+}
+
+/// Sends messages and waits until they are worked off.
+fn exchange(sandbox: &Sandbox, messages: &[u8]) {
+    let mut link = UnixStream::connect(sandbox.path("br0.mgmt")).unwrap();
+    link.write_all(&message(HELLO, &[])).unwrap();
+    let mut sender = link.try_clone().unwrap();
+    std::thread::scope(|s| {
+        s.spawn(move || {
+            sender.write_all(messages).unwrap();
+            sender.write_all(&message(BARRIER_REQUEST, &[])).unwrap();
+        });
+        loop {
+            let mut header = [0; 8];
+            link.read_exact(&mut header).unwrap();
+            let mut body = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]])) - 8];
+            link.read_exact(&mut body).unwrap();
+            assert_ne!(header[1], ERROR, "{body:x?}");
+            if header[1] == BARRIER_REPLY {
+                break;
+            }
+        }
+    });
+}
+
+fn measure(daemon: &Path, file: &Path, meters: u32) -> Vec<Row> {
+    let sandbox = Sandbox::with_daemon(daemon, &["--enable-dummy=override", "--disable-system"]);
+    let bridge = "add-br br0 -- set bridge br0 datapath_type=dummy fail_mode=secure";
+    sandbox.vsctl(&bridge.split(' ').collect::<Vec<_>>());
+    let add: Vec<u8> = (1..=meters).flat_map(|id| meter_mod(0, id)).collect();
+    let bundle = ["bundle", "br0", file.to_str().unwrap()];
+    vec![
+        ("a bundle of groups", timed(&sandbox, || ofctl(&sandbox, &bundle))),
+        ("dump-groups", timed(&sandbox, || ofctl(&sandbox, &["dump-groups", "br0"]))),
+        ("del-groups", timed(&sandbox, || ofctl(&sandbox, &["del-groups", "br0"]))),
+        ("meters added", timed(&sandbox, || exchange(&sandbox, &add))),
+        ("meters deleted", timed(&sandbox, || exchange(&sandbox, &meter_mod(2, ALL)))),
+    ]
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let mut number = |default| args.next().map_or(default, |n| n.parse::<u32>().expect("a number"));
+    let (groups, meters, rounds) = (number(10_000), number(1_000), number(3));
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("groups");
+    let text = (1..=groups).fold(String::new(), |mut text, i| {
+        let bucket = format!("bucket=weight:{},output:1,bucket=weight:2,output:2", i % 7 + 1);
+        let _ = writeln!(text, "group add group_id={i},type=select,{bucket},bucket=output:3");
+        text
+    });
+    std::fs::write(&file, text).unwrap();
+    let round = |_| [measure(Path::new(STOCK), &file, meters), measure(&our_daemon(), &file, meters)];
+    let rounds: Vec<[Vec<Row>; 2]> = (0..rounds).map(round).collect();
+    println!("| {groups} groups, {meters} meters | Debian's | ours | ratio |\n|---|---:|---:|---:|");
+    for (at, (what, _)) in rounds.first().into_iter().flat_map(|r| r[0].iter().enumerate()) {
+        for (i, unit) in ["s", "CPU s"].iter().enumerate() {
+            let [theirs, ours] =
+                [0, 1].map(|d| median(&rounds.iter().map(|r| r[d][at].1[i]).collect::<Vec<_>>()));
+            println!("| {what}, {unit} | {theirs:.3} | {ours:.3} | {:.2} |", ours / theirs);
+        }
+    }
+}
