@@ -246,7 +246,8 @@ impl DpdkDevice {
             );
             failed(why)
         })?;
-        debug!(target: "netdev_dpdk", "{}: mempool after {} us", self.name, begin.elapsed().as_micros());
+        let us = begin.elapsed().as_micros();
+        info!(target: "netdev_dpdk", "{}: mempool \"{}\" is there after {us} us", self.name, mempool.name());
         if let Some(mac) = state.wanted_mac.take() {
             port.set_mac(mac).map_err(|e| failed(strerror(e)))?;
         }
