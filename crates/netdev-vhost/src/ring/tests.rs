@@ -1,1 +1,514 @@
 //! A driver beside the device: both sides of a ring in one memory.
+
+use super::*;
+use crate::mem::{Region, RegionSpec};
+use crate::protocol::{RingAddresses, feature};
+use crate::vring::{RxCount, Vring};
+use packet::{Batch, Checksum, Gso, GsoKind, Offload, Packet};
+use proptest::prelude::*;
+use std::collections::{HashMap, VecDeque};
+
+const MEMORY: u64 = 4 << 20;
+/// What the front end adds to guest addresses.
+const USER: u64 = 0x7f00_0000_0000;
+const DESCRIPTORS: u64 = 0;
+const AVAILABLE: u64 = 0x2000;
+const USED: u64 = 0x3000;
+const TABLES: u64 = 0x1_0000;
+const TABLE: u64 = 0x400;
+const BUFFERS: u64 = 0x10_0000;
+
+fn memory() -> Arc<GuestMemory> {
+    let file = tempfile::tempfile().expect("file");
+    file.set_len(MEMORY).expect("length");
+    // Two regions, so that buffers lie across their border.
+    let half = MEMORY / 2;
+    let region = |guest| {
+        let spec = RegionSpec { guest, size: half, user: USER + guest, offset: guest };
+        Arc::new(Region::map(spec, file.try_clone().expect("clone").into()).expect("region"))
+    };
+    Arc::new(GuestMemory::new(vec![region(0), region(half)]).expect("memory"))
+}
+
+/// A driver's side of one ring.
+struct Driver {
+    memory: Arc<GuestMemory>,
+    size: u16,
+    is_packed: bool,
+    features: u64,
+    /// Descriptors (split) or buffer ids (packed) that are free.
+    free: VecDeque<u16>,
+    /// Slots in use, and what each buffer took.
+    in_use: u16,
+    took: HashMap<u16, Vec<u16>>,
+    next: u16,
+    wrap: bool,
+    seen: u16,
+    seen_wrap: bool,
+    buffer: u64,
+}
+
+impl Driver {
+    fn new(size: u16, is_packed: bool, features: u64) -> Self {
+        Driver {
+            memory: memory(),
+            size,
+            is_packed,
+            features: features | if is_packed { feature::RING_PACKED } else { 0 },
+            free: (0..size).collect(),
+            in_use: 0,
+            took: HashMap::new(),
+            next: 0,
+            wrap: true,
+            seen: 0,
+            seen_wrap: true,
+            buffer: BUFFERS,
+        }
+    }
+
+    fn addresses() -> RingAddresses {
+        RingAddresses {
+            descriptors: USER + DESCRIPTORS,
+            available: USER + AVAILABLE,
+            used: USER + USED,
+            log: None,
+        }
+    }
+
+    /// The device's side.
+    fn device(&self) -> Vring {
+        let at = Self::addresses();
+        let event_idx = self.features & feature::EVENT_IDX != 0;
+        let ring = if self.is_packed {
+            Ring::Packed(Packed::new(&self.memory, self.size, &at, 1 << 15, None).expect("ring"))
+        } else {
+            Ring::Split(Split::new(&self.memory, self.size, &at, 0, event_idx, None).expect("ring"))
+        };
+        Vring {
+            ring,
+            memory: self.memory.clone(),
+            log: None,
+            call: None,
+            features: self.features,
+            chain: Chain::default(),
+            chains: Vec::new(),
+        }
+    }
+
+    fn put(&self, addr: u64, bytes: &[u8]) {
+        self.memory.write(addr, bytes).expect("write");
+    }
+    fn u16(&self, addr: u64) -> u16 {
+        let mut bytes = [0; 2];
+        self.memory.read(addr, &mut bytes).expect("read");
+        u16::from_le_bytes(bytes)
+    }
+    fn u32(&self, addr: u64) -> u32 {
+        let mut bytes = [0; 4];
+        self.memory.read(addr, &mut bytes).expect("read");
+        u32::from_le_bytes(bytes)
+    }
+
+    /// New memory for a buffer; what was used long ago comes again.
+    fn allocate(&mut self, len: u32) -> u64 {
+        if self.buffer + u64::from(len) > MEMORY {
+            self.buffer = BUFFERS;
+        }
+        let at = self.buffer;
+        self.buffer += u64::from(len);
+        at
+    }
+
+    fn split_descriptor(&self, at: u64, addr: u64, len: u32, flags: u16, next: u16) {
+        self.put(at, &addr.to_le_bytes());
+        self.put(at + 8, &len.to_le_bytes());
+        self.put(at + 12, &flags.to_le_bytes());
+        self.put(at + 14, &next.to_le_bytes());
+    }
+    fn packed_descriptor(&self, at: u64, addr: u64, len: u32, id: u16, flags: u16) {
+        self.put(at, &addr.to_le_bytes());
+        self.put(at + 8, &len.to_le_bytes());
+        self.put(at + 12, &id.to_le_bytes());
+        self.put(at + 14, &flags.to_le_bytes());
+    }
+
+    /// Makes a buffer of `parts` available; its id, or `None` without room.
+    fn add(&mut self, parts: &[(u64, u32)], flags: u16, indirect: bool) -> Option<u16> {
+        let needed = if indirect { 1 } else { parts.len() };
+        if self.size - self.in_use < needed as u16 {
+            return None;
+        }
+        self.in_use += needed as u16;
+        Some(if self.is_packed {
+            self.add_packed(parts, flags, indirect)
+        } else {
+            self.add_split(parts, flags, indirect)
+        })
+    }
+
+    fn add_split(&mut self, parts: &[(u64, u32)], flags: u16, indirect: bool) -> u16 {
+        let count = if indirect { 1 } else { parts.len() };
+        let slots: Vec<u16> = self.free.drain(..count).collect();
+        let head = slots[0];
+        let last = parts.len() - 1;
+        let more = |i: usize| if i < last { F_NEXT } else { 0 };
+        for (i, (addr, len)) in parts.iter().enumerate() {
+            let (table, index, next) = if indirect {
+                (TABLES + u64::from(head) * TABLE, i as u64, i as u16 + 1)
+            } else {
+                (DESCRIPTORS, slots[i].into(), slots.get(i + 1).copied().unwrap_or(0))
+            };
+            self.split_descriptor(table + 16 * index, *addr, *len, flags | more(i), next);
+        }
+        if indirect {
+            let table = TABLES + u64::from(head) * TABLE;
+            let at = DESCRIPTORS + 16 * u64::from(head);
+            self.split_descriptor(at, table, 16 * parts.len() as u32, F_INDIRECT, 0);
+        }
+        self.put(AVAILABLE + 4 + 2 * u64::from(self.next % self.size), &head.to_le_bytes());
+        self.next = self.next.wrapping_add(1);
+        self.put(AVAILABLE + 2, &self.next.to_le_bytes());
+        self.took.insert(head, slots);
+        head
+    }
+
+    fn add_packed(&mut self, parts: &[(u64, u32)], flags: u16, indirect: bool) -> u16 {
+        let id = self.free.pop_front().expect("id");
+        let table = TABLES + u64::from(id) * TABLE;
+        let ring: Vec<(u64, u32, u16)> = if indirect {
+            for (i, (addr, len)) in parts.iter().enumerate() {
+                self.packed_descriptor(table + 16 * i as u64, *addr, *len, 0, flags);
+            }
+            vec![(table, 16 * parts.len() as u32, F_INDIRECT)]
+        } else {
+            let last = parts.len() - 1;
+            let more = |i: usize| if i < last { F_NEXT } else { 0 };
+            parts.iter().enumerate().map(|(i, (a, l))| (*a, *l, flags | more(i))).collect()
+        };
+        for (addr, len, flags) in &ring {
+            let lap = if self.wrap { 1 << 7 } else { 1 << 15 };
+            self.packed_descriptor(16 * u64::from(self.next), *addr, *len, id, flags | lap);
+            self.next += 1;
+            if self.next == self.size {
+                (self.next, self.wrap) = (0, !self.wrap);
+            }
+        }
+        self.took.insert(id, vec![id; ring.len()]);
+        id
+    }
+
+    /// Buffers that came back, with the bytes written to them.
+    fn used(&mut self) -> Vec<(u16, u32)> {
+        let mut all = Vec::new();
+        while let Some((id, len)) = self.next_used() {
+            let slots = self.took.remove(&id).expect("a buffer of ours");
+            self.in_use -= slots.len() as u16;
+            if self.is_packed {
+                self.free.push_back(id);
+                self.seen += slots.len() as u16;
+                if self.seen >= self.size {
+                    (self.seen, self.seen_wrap) = (self.seen - self.size, !self.seen_wrap);
+                }
+            } else {
+                self.free.extend(slots);
+                self.seen = self.seen.wrapping_add(1);
+            }
+            all.push((id, len));
+        }
+        all
+    }
+
+    fn next_used(&self) -> Option<(u16, u32)> {
+        if self.is_packed {
+            let at = 16 * u64::from(self.seen);
+            let flags = self.u16(at + 14);
+            let laps = [flags & 1 << 7 != 0, flags & 1 << 15 != 0];
+            return (laps == [self.seen_wrap; 2]).then(|| (self.u16(at + 12), self.u32(at + 8)));
+        }
+        let at = USED + 4 + 8 * u64::from(self.seen % self.size);
+        (self.u16(USED + 2) != self.seen).then(|| (self.u32(at) as u16, self.u32(at + 4)))
+    }
+
+    fn header_len(&self) -> usize {
+        if self.features & (feature::MRG_RXBUF | feature::VERSION_1) != 0 { 12 } else { 10 }
+    }
+
+    /// Sends a frame with its header in pieces of the lengths that `cuts` gives.
+    fn send(&mut self, header: [u8; 12], frame: &[u8], cuts: &[u16], indirect: bool) -> bool {
+        let bytes = [&header[..self.header_len()], frame].concat();
+        let mut rest = &bytes[..];
+        let mut parts = Vec::new();
+        for cut in cuts {
+            let n = usize::from(*cut).min(rest.len());
+            parts.push(rest.split_off(..n).expect("piece"));
+        }
+        parts.push(rest);
+        let placed: Vec<(u64, u32)> = parts
+            .iter()
+            .map(|part| {
+                let at = self.allocate(part.len() as u32);
+                self.put(at, part);
+                (at, part.len() as u32)
+            })
+            .collect();
+        self.add(&placed, 0, indirect).is_some()
+    }
+}
+
+fn frame(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed)).collect()
+}
+
+/// One frame as a driver sends it: length, cuts, whether by an indirect table.
+fn sent() -> impl Strategy<Value = (usize, Vec<u16>, bool)> {
+    let len = prop_oneof![14..100_usize, 14..3000_usize, Just(9014), Just(65_535)];
+    (len, prop::collection::vec(0..1500_u16, 0..5), any::<bool>())
+}
+
+fn features() -> impl Strategy<Value = u64> {
+    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(a, b, c)| {
+        let bit = |on, feature| if on { feature } else { 0 };
+        bit(a, feature::MRG_RXBUF) | bit(b, feature::VERSION_1) | bit(c, feature::EVENT_IDX)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What a driver sends, in whatever pieces, arrives once, in order and whole, and its buffers come back.
+    #[test]
+    fn frames_from_the_driver(
+        packed: bool, bits in 3..8_u32, odd in 0..3_u16, features in features(),
+        frames in prop::collection::vec(sent(), 1..60),
+    ) {
+        let size = (1 << bits) + if packed { odd } else { 0 };
+        let mut driver = Driver::new(size, packed, features);
+        let mut device = driver.device();
+        let mut expected = VecDeque::new();
+        let mut lost = RxCount::default();
+        for (i, (len, cuts, indirect)) in frames.iter().enumerate() {
+            let bytes = frame(*len, i as u8);
+            while !driver.send([0; 12], &bytes, cuts, *indirect) {
+                let mut batch = Batch::new();
+                device.receive(&mut batch, &mut lost).expect("good guest");
+                for p in &batch {
+                    prop_assert_eq!(Some(p.data().to_vec()), expected.pop_front());
+                }
+                prop_assert_eq!(driver.used().len(), batch.len());
+                prop_assert!(!batch.is_empty());
+            }
+            expected.push_back(bytes);
+        }
+        loop {
+            let mut batch = Batch::new();
+            device.receive(&mut batch, &mut lost).expect("good guest");
+            if batch.is_empty() {
+                break;
+            }
+            for p in &batch {
+                prop_assert_eq!(Some(p.data().to_vec()), expected.pop_front());
+            }
+        }
+        driver.used();
+        prop_assert!(expected.is_empty() && driver.took.is_empty());
+        prop_assert_eq!(lost, RxCount::default());
+    }
+
+    /// What the device sends arrives in the driver's buffers, in one or, if mergeable, in several.
+    #[test]
+    fn frames_to_the_driver(
+        packed: bool, bits in 3..8_u32, features in features(), indirect: bool,
+        room in prop::collection::vec(20..800_u32, 1..4), lens in prop::collection::vec(14..2000_usize, 1..60),
+    ) {
+        let mut driver = Driver::new(1 << bits, packed, features);
+        let mut device = driver.device();
+        let is_mergeable = features & feature::MRG_RXBUF != 0;
+        let room_len: u32 = room.iter().sum();
+        let mut placed: VecDeque<(u16, Vec<(u64, u32)>)> = VecDeque::new();
+        let mut waiting: VecDeque<Vec<u8>> =
+            lens.iter().enumerate().map(|(i, len)| frame(*len, i as u8)).collect();
+        let mut too_big = 0;
+        let (mut arrived, mut expected) = (Vec::new(), Vec::new());
+        let mut idle = 0;
+        while !waiting.is_empty() && idle < 3 {
+            loop {
+                let parts: Vec<(u64, u32)> = room.iter().map(|n| (driver.allocate(*n), *n)).collect();
+                let Some(id) = driver.add(&parts, F_WRITE, indirect) else { break };
+                placed.push_back((id, parts));
+            }
+            let packets: Vec<Packet> = waiting.iter().take(32).map(|f| Packet::from_slice(f)).collect();
+            let big_before = too_big;
+            let done = device.transmit(&packets, &mut too_big).expect("good guest");
+            device.finish();
+            idle = if done == 0 { idle + 1 } else { 0 };
+            for frame in waiting.drain(..done) {
+                if is_mergeable || frame.len() + driver.header_len() <= room_len as usize {
+                    expected.push(frame);
+                }
+            }
+            prop_assert!(!is_mergeable || too_big == big_before);
+            let mut pending: Vec<u8> = Vec::new();
+            let mut left = 0;
+            for (id, written) in driver.used() {
+                let (placed_id, parts) = placed.pop_front().expect("buffer");
+                prop_assert_eq!(placed_id, id, "buffers come back in order");
+                let mut bytes = Vec::new();
+                for (addr, len) in parts {
+                    let mut part = vec![0; len as usize];
+                    driver.memory.read(addr, &mut part).expect("read");
+                    bytes.extend(part);
+                }
+                bytes.truncate(written as usize);
+                if left == 0 {
+                    let header = driver.header_len();
+                    left = if is_mergeable { u16::from_le_bytes([bytes[10], bytes[11]]) } else { 1 };
+                    pending = bytes.split_off(header);
+                } else {
+                    pending.extend(bytes);
+                }
+                left -= 1;
+                if left == 0 {
+                    arrived.push(std::mem::take(&mut pending));
+                }
+            }
+            prop_assert_eq!(left, 0, "a frame's buffers are shown together");
+        }
+        // A frame that needs more buffers than the ring has waits for ever; what is before it has arrived.
+        prop_assert_eq!(arrived, expected);
+    }
+
+    /// A call is due when the driver's event lies among what was given back since the last question.
+    #[test]
+    fn calls_come_when_they_are_asked_for(packed: bool, event in 0..40_u16, steps in prop::collection::vec(1..7_u16, 1..12)) {
+        const SIZE: u16 = 16;
+        let mut driver = Driver::new(SIZE, packed, feature::EVENT_IDX | feature::VERSION_1);
+        let mut device = driver.device();
+        let event_of = |n: u16| if packed { n % SIZE | u16::from(n / SIZE % 2 == 0) << 15 } else { n };
+        if packed {
+            driver.put(AVAILABLE, &event_of(event).to_le_bytes());
+            driver.put(AVAILABLE + 2, &2_u16.to_le_bytes());
+        } else {
+            driver.put(AVAILABLE + 4 + 2 * u64::from(SIZE), &event.to_le_bytes());
+        }
+        let mut total = 0_u16;
+        for step in steps {
+            for _ in 0..step {
+                prop_assert!(driver.send([0; 12], &frame(60, 1), &[], true));
+                prop_assert_eq!(device.ring.fetch(&device.memory, Direction::Read, &mut device.chain), Ok(true));
+                device.ring.give_back(&device.chain, 0);
+            }
+            device.ring.publish();
+            prop_assert_eq!(driver.used().len(), usize::from(step));
+            let now = total..total + step;
+            // A packed ring's place comes again after two laps.
+            let is_due = now.clone().any(|n| if packed { n % (2 * SIZE) == event % (2 * SIZE) } else { n == event });
+            prop_assert_eq!(device.ring.wants_call(), is_due, "{:?}", now);
+            prop_assert!(!device.ring.wants_call(), "nothing new");
+            total += step;
+        }
+    }
+}
+
+fn device_says(driver: &Driver) -> Result<(), Violation> {
+    let mut batch = Batch::new();
+    driver.device().receive(&mut batch, &mut RxCount::default())
+}
+
+#[test]
+fn violations_of_split_rings() {
+    let new = || Driver::new(8, false, 0);
+    let mut d = new();
+    d.put(AVAILABLE + 2, &9_u16.to_le_bytes());
+    assert_eq!(device_says(&d), Err(Violation::Index));
+    d = new();
+    assert!(d.send([0; 12], &frame(60, 0), &[], false));
+    d.put(AVAILABLE + 4, &8_u16.to_le_bytes());
+    assert_eq!(device_says(&d), Err(Violation::DescriptorIndex));
+    d = new();
+    d.add(&[(BUFFERS, 100)], F_NEXT, false);
+    d.split_descriptor(0, BUFFERS, 100, F_NEXT, 0);
+    assert_eq!(device_says(&d), Err(Violation::ChainLength), "a chain in a ring");
+    d = new();
+    d.add(&[(BUFFERS, 100)], F_WRITE, false);
+    assert_eq!(device_says(&d), Err(Violation::Direction));
+    for (addr, len) in [(MEMORY, 100), (MEMORY - 50, 100), (u64::MAX - 5, 100)] {
+        d = new();
+        d.add(&[(addr, len)], 0, false);
+        assert_eq!(device_says(&d), Err(Violation::Address), "{addr:#x}");
+    }
+    d = new();
+    d.add(&[(BUFFERS, 100), (BUFFERS, 100)], 0, true);
+    d.split_descriptor(TABLES, BUFFERS, 100, F_INDIRECT, 0);
+    assert_eq!(device_says(&d), Err(Violation::Indirect), "a table in a table");
+    for (len, violation) in
+        [(0, Violation::Indirect), (17, Violation::Indirect), (1 << 20, Violation::ChainLength)]
+    {
+        d = new();
+        d.add(&[(BUFFERS, 100)], 0, true);
+        d.split_descriptor(0, TABLES, len, F_INDIRECT, 0);
+        assert_eq!(device_says(&d), Err(violation), "a table of {len} bytes");
+    }
+}
+
+#[test]
+fn violations_of_packed_rings() {
+    let new = || Driver::new(8, true, feature::VERSION_1);
+    let mut d = new();
+    for _ in 0..8 {
+        d.add(&[(BUFFERS, 10)], F_NEXT, false);
+    }
+    assert_eq!(device_says(&d), Err(Violation::ChainLength));
+    d = new();
+    d.add(&[(BUFFERS, 100)], F_WRITE, false);
+    assert_eq!(device_says(&d), Err(Violation::Direction));
+    d = new();
+    d.add(&[(MEMORY - 1, 100)], 0, false);
+    assert_eq!(device_says(&d), Err(Violation::Address));
+    d = new();
+    d.add(&[(BUFFERS, 100), (TABLES, 16)], F_INDIRECT, false);
+    assert_eq!(device_says(&d), Err(Violation::Indirect));
+}
+
+#[test]
+fn frames_too_short_or_too_long_are_counted_and_given_back() {
+    let mut d = Driver::new(8, false, 0);
+    let mut device = d.device();
+    assert!(d.send([0; 12], &frame(13, 0), &[], false));
+    d.add(&[(BUFFERS, 70_000)], 0, false);
+    d.add(&[(BUFFERS, 5)], 0, false);
+    assert!(d.send([0; 12], &frame(14, 0), &[], false));
+    let (mut batch, mut lost) = (Batch::new(), RxCount::default());
+    device.receive(&mut batch, &mut lost).expect("no violation");
+    assert_eq!((batch.len(), lost), (1, RxCount { too_big: 1, malformed: 2 }));
+    assert_eq!(d.used().len(), 4);
+}
+
+#[test]
+fn offloads_go_both_ways() {
+    let guest = feature::GUEST_CSUM | feature::GUEST_TSO4 | feature::MRG_RXBUF | feature::VERSION_1;
+    let mut d = Driver::new(8, false, guest);
+    let mut device = d.device();
+    let mut p = Packet::from_slice(&frame(2000, 3));
+    p.data_mut()[34 + 12] = 0x50;
+    p.offload = Offload {
+        checksum: Checksum::Partial { start: 34, offset: 16 },
+        gso: Some(Gso { kind: GsoKind::Tcp4, size: 500, ecn: false }),
+    };
+    assert!(device.takes(&p.offload));
+    let ecn = Offload { gso: Some(Gso { kind: GsoKind::Tcp4, size: 500, ecn: true }), ..p.offload };
+    assert!(!device.takes(&ecn));
+    d.add(&[(BUFFERS, 3000)], F_WRITE, false);
+    assert_eq!(device.transmit(std::slice::from_ref(&p), &mut 0), Ok(1));
+    let (_, written) = d.used()[0];
+    let mut bytes = vec![0; written as usize];
+    d.memory.read(BUFFERS, &mut bytes).expect("read");
+    let (header, body) = bytes.split_at(12);
+    assert_eq!(body, p.data());
+    // The same header back through another ring gives the same packet.
+    let mut other = Driver::new(8, false, guest);
+    let mut back = other.device();
+    assert!(other.send(*header.first_chunk().expect("header"), body, &[], false));
+    let mut batch = Batch::new();
+    back.receive(&mut batch, &mut RxCount::default()).expect("good");
+    assert_eq!((batch[0].offload, batch[0].data()), (p.offload, p.data()));
+}
