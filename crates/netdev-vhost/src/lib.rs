@@ -13,6 +13,7 @@
 //! A guest is an adversary. It breaks its own port only: the port's rings stop until the driver or the front end
 //! starts anew, which is counted and logged once.
 
+pub mod fuzz;
 pub mod link;
 pub mod mem;
 pub mod pool;
