@@ -427,3 +427,7 @@ impl Provider for VhostPorts {
         Ok(Arc::new(device))
     }
 }
+
+#[cfg(test)]
+#[path = "port_tests.rs"]
+mod tests;

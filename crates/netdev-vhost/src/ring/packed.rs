@@ -52,7 +52,7 @@ pub struct Packed {
     size: u16,
     next: Place,
     used: Place,
-    waiting: SmallVec<[Used; 64]>,
+    waiting: Vec<Used>,
     /// `used` when the driver was last asked whether it wants a call.
     asked: Place,
     log: RingLog,
@@ -78,7 +78,7 @@ impl Packed {
             size,
             next: place,
             used: place,
-            waiting: SmallVec::new(),
+            waiting: Vec::new(),
             asked: place,
             log,
         })

@@ -7,8 +7,9 @@ use crate::vring::{RxCount, Vring};
 use packet::{Batch, Checksum, Gso, GsoKind, Offload, Packet};
 use proptest::prelude::*;
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 
-const MEMORY: u64 = 4 << 20;
+pub(crate) const MEMORY: u64 = 4 << 20;
 /// What the front end adds to guest addresses.
 const USER: u64 = 0x7f00_0000_0000;
 const DESCRIPTORS: u64 = 0;
@@ -18,21 +19,26 @@ const TABLES: u64 = 0x1_0000;
 const TABLE: u64 = 0x400;
 const BUFFERS: u64 = 0x10_0000;
 
-fn memory() -> Arc<GuestMemory> {
+/// The regions of [`memory`]: two, so that buffers lie across their border.
+pub(crate) fn regions() -> [RegionSpec; 2] {
+    let half = MEMORY / 2;
+    [0, half].map(|at| RegionSpec { guest: at, size: half, user: USER + at, offset: at })
+}
+
+/// A guest's memory, and the file that it is.
+pub(crate) fn memory() -> (Arc<GuestMemory>, File) {
     let file = tempfile::tempfile().expect("file");
     file.set_len(MEMORY).expect("length");
-    // Two regions, so that buffers lie across their border.
-    let half = MEMORY / 2;
-    let region = |guest| {
-        let spec = RegionSpec { guest, size: half, user: USER + guest, offset: guest };
-        Arc::new(Region::map(spec, file.try_clone().expect("clone").into()).expect("region"))
-    };
-    Arc::new(GuestMemory::new(vec![region(0), region(half)]).expect("memory"))
+    let map = |spec| Arc::new(Region::map(spec, file.try_clone().expect("clone").into()).expect("region"));
+    (Arc::new(GuestMemory::new(regions().map(map).into()).expect("memory")), file)
 }
 
 /// A driver's side of one ring.
-struct Driver {
-    memory: Arc<GuestMemory>,
+pub(crate) struct Driver {
+    pub(crate) memory: Arc<GuestMemory>,
+    /// Where its part of the memory begins and ends.
+    base: u64,
+    end: u64,
     size: u16,
     is_packed: bool,
     features: u64,
@@ -50,8 +56,21 @@ struct Driver {
 
 impl Driver {
     fn new(size: u16, is_packed: bool, features: u64) -> Self {
+        Self::within(memory().0, 0..MEMORY, size, is_packed, features)
+    }
+
+    /// A driver that keeps to a part of the memory.
+    pub(crate) fn within(
+        memory: Arc<GuestMemory>,
+        part: std::ops::Range<u64>,
+        size: u16,
+        is_packed: bool,
+        features: u64,
+    ) -> Self {
         Driver {
-            memory: memory(),
+            memory,
+            base: part.start,
+            end: part.end,
             size,
             is_packed,
             features: features | if is_packed { feature::RING_PACKED } else { 0 },
@@ -62,22 +81,23 @@ impl Driver {
             wrap: true,
             seen: 0,
             seen_wrap: true,
-            buffer: BUFFERS,
+            buffer: part.start + BUFFERS,
         }
     }
 
-    fn addresses() -> RingAddresses {
+    pub(crate) fn addresses(&self) -> RingAddresses {
+        let user = USER + self.base;
         RingAddresses {
-            descriptors: USER + DESCRIPTORS,
-            available: USER + AVAILABLE,
-            used: USER + USED,
+            descriptors: user + DESCRIPTORS,
+            available: user + AVAILABLE,
+            used: user + USED,
             log: None,
         }
     }
 
     /// The device's side.
     fn device(&self) -> Vring {
-        let at = Self::addresses();
+        let at = self.addresses();
         let event_idx = self.features & feature::EVENT_IDX != 0;
         let ring = if self.is_packed {
             Ring::Packed(Packed::new(&self.memory, self.size, &at, 1 << 15, None).expect("ring"))
@@ -95,7 +115,7 @@ impl Driver {
         }
     }
 
-    fn put(&self, addr: u64, bytes: &[u8]) {
+    pub(crate) fn put(&self, addr: u64, bytes: &[u8]) {
         self.memory.write(addr, bytes).expect("write");
     }
     fn u16(&self, addr: u64) -> u16 {
@@ -110,9 +130,9 @@ impl Driver {
     }
 
     /// New memory for a buffer; what was used long ago comes again.
-    fn allocate(&mut self, len: u32) -> u64 {
-        if self.buffer + u64::from(len) > MEMORY {
-            self.buffer = BUFFERS;
+    pub(crate) fn allocate(&mut self, len: u32) -> u64 {
+        if self.buffer + u64::from(len) > self.end {
+            self.buffer = self.base + BUFFERS;
         }
         let at = self.buffer;
         self.buffer += u64::from(len);
@@ -133,7 +153,7 @@ impl Driver {
     }
 
     /// Makes a buffer of `parts` available; its id, or `None` without room.
-    fn add(&mut self, parts: &[(u64, u32)], flags: u16, indirect: bool) -> Option<u16> {
+    pub(crate) fn add(&mut self, parts: &[(u64, u32)], flags: u16, indirect: bool) -> Option<u16> {
         let needed = if indirect { 1 } else { parts.len() };
         if self.size - self.in_use < needed as u16 {
             return None;
@@ -154,27 +174,27 @@ impl Driver {
         let more = |i: usize| if i < last { F_NEXT } else { 0 };
         for (i, (addr, len)) in parts.iter().enumerate() {
             let (table, index, next) = if indirect {
-                (TABLES + u64::from(head) * TABLE, i as u64, i as u16 + 1)
+                (self.base + TABLES + u64::from(head) * TABLE, i as u64, i as u16 + 1)
             } else {
-                (DESCRIPTORS, slots[i].into(), slots.get(i + 1).copied().unwrap_or(0))
+                (self.base + DESCRIPTORS, slots[i].into(), slots.get(i + 1).copied().unwrap_or(0))
             };
             self.split_descriptor(table + 16 * index, *addr, *len, flags | more(i), next);
         }
         if indirect {
-            let table = TABLES + u64::from(head) * TABLE;
-            let at = DESCRIPTORS + 16 * u64::from(head);
+            let table = self.base + TABLES + u64::from(head) * TABLE;
+            let at = self.base + DESCRIPTORS + 16 * u64::from(head);
             self.split_descriptor(at, table, 16 * parts.len() as u32, F_INDIRECT, 0);
         }
-        self.put(AVAILABLE + 4 + 2 * u64::from(self.next % self.size), &head.to_le_bytes());
+        self.put(self.base + AVAILABLE + 4 + 2 * u64::from(self.next % self.size), &head.to_le_bytes());
         self.next = self.next.wrapping_add(1);
-        self.put(AVAILABLE + 2, &self.next.to_le_bytes());
+        self.put(self.base + AVAILABLE + 2, &self.next.to_le_bytes());
         self.took.insert(head, slots);
         head
     }
 
     fn add_packed(&mut self, parts: &[(u64, u32)], flags: u16, indirect: bool) -> u16 {
         let id = self.free.pop_front().expect("id");
-        let table = TABLES + u64::from(id) * TABLE;
+        let table = self.base + TABLES + u64::from(id) * TABLE;
         let ring: Vec<(u64, u32, u16)> = if indirect {
             for (i, (addr, len)) in parts.iter().enumerate() {
                 self.packed_descriptor(table + 16 * i as u64, *addr, *len, 0, flags);
@@ -187,7 +207,7 @@ impl Driver {
         };
         for (addr, len, flags) in &ring {
             let lap = if self.wrap { 1 << 7 } else { 1 << 15 };
-            self.packed_descriptor(16 * u64::from(self.next), *addr, *len, id, flags | lap);
+            self.packed_descriptor(self.base + 16 * u64::from(self.next), *addr, *len, id, flags | lap);
             self.next += 1;
             if self.next == self.size {
                 (self.next, self.wrap) = (0, !self.wrap);
@@ -198,7 +218,7 @@ impl Driver {
     }
 
     /// Buffers that came back, with the bytes written to them.
-    fn used(&mut self) -> Vec<(u16, u32)> {
+    pub(crate) fn used(&mut self) -> Vec<(u16, u32)> {
         let mut all = Vec::new();
         while let Some((id, len)) = self.next_used() {
             let slots = self.took.remove(&id).expect("a buffer of ours");
@@ -220,13 +240,13 @@ impl Driver {
 
     fn next_used(&self) -> Option<(u16, u32)> {
         if self.is_packed {
-            let at = 16 * u64::from(self.seen);
+            let at = self.base + 16 * u64::from(self.seen);
             let flags = self.u16(at + 14);
             let laps = [flags & 1 << 7 != 0, flags & 1 << 15 != 0];
             return (laps == [self.seen_wrap; 2]).then(|| (self.u16(at + 12), self.u32(at + 8)));
         }
-        let at = USED + 4 + 8 * u64::from(self.seen % self.size);
-        (self.u16(USED + 2) != self.seen).then(|| (self.u32(at) as u16, self.u32(at + 4)))
+        let at = self.base + USED + 4 + 8 * u64::from(self.seen % self.size);
+        (self.u16(self.base + USED + 2) != self.seen).then(|| (self.u32(at) as u16, self.u32(at + 4)))
     }
 
     fn header_len(&self) -> usize {
@@ -234,7 +254,7 @@ impl Driver {
     }
 
     /// Sends a frame with its header in pieces of the lengths that `cuts` gives.
-    fn send(&mut self, header: [u8; 12], frame: &[u8], cuts: &[u16], indirect: bool) -> bool {
+    pub(crate) fn send(&mut self, header: [u8; 12], frame: &[u8], cuts: &[u16], indirect: bool) -> bool {
         let bytes = [&header[..self.header_len()], frame].concat();
         let mut rest = &bytes[..];
         let mut parts = Vec::new();
@@ -255,7 +275,7 @@ impl Driver {
     }
 }
 
-fn frame(len: usize, seed: u8) -> Vec<u8> {
+pub(crate) fn frame(len: usize, seed: u8) -> Vec<u8> {
     (0..len).map(|i| (i as u8).wrapping_mul(31).wrapping_add(seed)).collect()
 }
 
