@@ -403,7 +403,7 @@ proptest! {
         const SIZE: u16 = 16;
         let mut driver = Driver::new(SIZE, packed, feature::EVENT_IDX | feature::VERSION_1);
         let mut device = driver.device();
-        let event_of = |n: u16| if packed { n % SIZE | u16::from(n / SIZE % 2 == 0) << 15 } else { n };
+        let event_of = |n: u16| if packed { (n % SIZE) | (u16::from((n / SIZE).is_multiple_of(2)) << 15) } else { n };
         if packed {
             driver.put(AVAILABLE, &event_of(event).to_le_bytes());
             driver.put(AVAILABLE + 2, &2_u16.to_le_bytes());
