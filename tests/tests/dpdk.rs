@@ -10,10 +10,13 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
-use tests::{Sandbox, daemon_binary};
+use std::time::{Duration, Instant};
+use tests::{PATIENCE, Sandbox, daemon_binary};
 
 const STOCK: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 const FRAMES: u32 = 16;
+/// Three of the slow periods of IEEE 802.1AX.
+const LACP_LONG_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Polling threads take a core each; one test at a time has them.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -67,6 +70,10 @@ impl Wires {
         if !ip(&format!("netns add {}", wires.near)) || !ip(&format!("netns add {}", wires.far)) {
             println!("skipped: no network namespaces");
             return None;
+        }
+        for end in [&wires.near, &wires.far] {
+            // Nobody but the bridge answers for the bridge's address.
+            assert!(ip(&format!("netns exec {end} sysctl -qw net.ipv4.conf.all.arp_ignore=1")));
         }
         for i in 0..count {
             let Wires { near, far } = &wires;
@@ -292,5 +299,32 @@ fn packets_come_and_go_by_other_ports() {
     for size in ["20", "1400"] {
         let text = wires.ping(size, "10.77.0.1");
         assert!(text.contains(" 0% packet loss"), "{text}");
+    }
+}
+
+/// 802.3ad on both ends: nothing passes a bond of mode 4 before its members are aggregated.
+#[test]
+fn a_bond_aggregates_and_outlives_a_member() {
+    let Some(_alone) = ready() else { return };
+    let Some(wires) = Wires::new(2) else { return };
+    let member = |i| format!("--vdev net_af_packet{i},iface=w{i},qpairs=2");
+    let bond = "--vdev net_bonding0,mode=4,slave=net_af_packet0,slave=net_af_packet1";
+    let extra = format!("--no-pci {} {} {bond}", member(0), member(1));
+    let daemons = [(&wires.near, "10.78.0.1"), (&wires.far, "10.78.0.2")].map(|(namespace, own)| {
+        let sandbox = configured(Sandbox::in_namespace(namespace, &["--disable-system"]), &extra);
+        sandbox.vsctl(&["del-fail-mode", "br0"]);
+        // With two transmit queues net_af_packet spreads what it receives over two queues as well.
+        assert_eq!(add(&sandbox, "bond", "net_bonding0", &["options:n_rxq=2"]), "[]");
+        assert!(sandbox.get("Interface", "bond", "status").contains("driver_name=net_bonding"));
+        address(namespace, "br0", own);
+        sandbox
+    });
+    let passes = || wires.ping("100", "10.78.0.1").contains(" 0% packet loss");
+    daemons[0].until("the links are aggregated", passes);
+    // net_af_packet does not see that its device is down: LACP has to find out, which takes its long timeout.
+    assert!(ip(&format!("-n {} link set w0 down", wires.near)));
+    let failed = Instant::now();
+    while !passes() {
+        assert!(failed.elapsed() < LACP_LONG_TIMEOUT + PATIENCE, "the other member does not carry all");
     }
 }
