@@ -3,7 +3,7 @@
 //!
 //! `p2p [flows,... [rules,...]]`: e.g. `p2p 1,1000 one,prefixes`. Needs root, about 700 MiB of free hugepages,
 //! Debian's packages `openvswitch-switch-dpdk` and `dpdk-dev`, and `target/release/ovs-vswitchd` (or
-//! `OVS_RS_VSWITCHD`). Core 1 forwards. Rates are packets per second of the forwarding thread's processor time, so
+//! `OVS_RS_VSWITCHD`); run it under `unshare -n` where another switch is. Core 1 forwards. Rates are packets per second of the forwarding thread's processor time, so
 //! that what else runs on the machine counts little; cycles are those of the time stamp counter.
 
 #![forbid(unsafe_code)]
