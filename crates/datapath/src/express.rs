@@ -2,7 +2,7 @@
 
 use crate::drops::DropCause;
 use crate::item::{Item, Items, PacketMeta};
-use crate::lane::{Way, Words, words};
+use crate::lane::{Way, Words, differ, words};
 use crate::worker::{View, Worker};
 use dpif::PortNo;
 use packet::{BATCH_LEN, Batch, Packet};
@@ -12,24 +12,30 @@ impl Worker {
     pub fn express(&mut self, view: View<'_>, in_port: u32, batch: &mut Batch) -> Items {
         let table_hits = self.stats.table_hits.get();
         let mut ways = [Way::Unknown; BATCH_LEN];
-        let (mut last, mut slot): (Words, u32) = ([u64::MAX; 5], 0);
-        let (mut way, mut out, mut bytes) = (Way::Unknown, 0, 0);
+        let (mut last, mut slot, mut way): (Words, u32, Way) = ([u64::MAX; 5], 0, Way::Unknown);
+        let (mut out, mut bytes) = (0, 0);
+        // Packets behind the first of a train, which are counted when it ends.
+        let (mut more, mut more_bytes) = (0, 0);
         for (packet, place) in batch.iter_mut().zip(&mut ways) {
             let Some(w) = words(packet) else { continue };
             let len = packet.len();
-            // Packets of one flow come in trains.
-            if w != last {
-                last = w;
+            if differ(&w, &last) {
+                self.lane.add(slot, more, more_bytes);
+                (more, more_bytes, last) = (0, 0, w);
                 (way, slot) = self.way(view, in_port, packet, &w);
-            } else if let Way::Out(_) = way {
-                way = self.lane.take(slot, &w, len);
+            } else {
+                more += 1;
+                more_bytes += len as u32;
             }
             *place = way;
             if let Way::Out(_) = way {
                 out += 1;
                 bytes += len;
+            } else {
+                (more, more_bytes) = (0, 0);
             }
         }
+        self.lane.add(slot, more, more_bytes);
         if out == 0 {
             return self.to_items(in_port, batch);
         }
