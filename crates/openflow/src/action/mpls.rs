@@ -47,8 +47,7 @@ impl ActionCode for SetMplsLabel {
         if out.version < Version::Of12 {
             out.arg(Form::SetMplsLabel, self.label.into());
         } else {
-            // The field has room for no more.
-            out.set_field_int(Field::MplsLabel, (self.label & 0xfffff).into());
+            out.set_field_int(Field::MplsLabel, self.label.into());
         }
     }
     fn format(&self, out: &mut Text<'_>) {
@@ -86,7 +85,7 @@ impl ActionCode for SetMplsTc {
         if out.version < Version::Of12 {
             out.arg(Form::SetMplsTc, self.tc.into());
         } else {
-            out.set_field_int(Field::MplsTc, (self.tc & 7).into());
+            out.set_field_int(Field::MplsTc, self.tc.into());
         }
     }
     fn format(&self, out: &mut Text<'_>) {
