@@ -1,0 +1,196 @@
+//! vhost-user ports with real front ends: `dpdk-testpmd` with virtio-user devices, as guests use them.
+//!
+//! Needs root and `dpdk-testpmd`. The front ends share ordinary memory, so that no hugepages are needed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+use tests::Sandbox;
+
+const TESTPMD: &str = "/usr/bin/dpdk-testpmd";
+
+/// Polling threads take a core each; one test at a time has them.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn ready() -> Option<MutexGuard<'static, ()>> {
+    let alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
+    let is_root = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
+    if !is_root || !Path::new(TESTPMD).exists() {
+        println!("skipped: needs root and {TESTPMD}");
+        return None;
+    }
+    Some(alone)
+}
+
+/// A front end: testpmd on one virtio-user device.
+struct Guest {
+    child: Child,
+}
+
+impl Guest {
+    /// `device` are the device's arguments beside the path; `mode` is what testpmd does with packets.
+    fn start(sandbox: &Sandbox, name: &str, socket: &Path, device: &str, mode: &[&str]) -> Self {
+        let log = fs::File::create(sandbox.path(&format!("{name}.log"))).unwrap();
+        let vdev = format!("--vdev=net_virtio_user0,path={},{device}", socket.display());
+        let prefix = format!("--file-prefix=ovsrs{}{name}", std::process::id());
+        let child = Command::new(TESTPMD)
+            .args(["-l", "0,1", "--no-pci", "--no-telemetry", "--no-huge", "-m", "256"])
+            .args(["--single-file-segments", &prefix, &vdev, "--"])
+            .args(["--total-num-mbufs=8192", "--no-mlockall", "--auto-start"])
+            .args(mode)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Guest { child }
+    }
+
+    /// Ends it as its user would; returns what it says of its packets.
+    fn finish(mut self, sandbox: &Sandbox, name: &str) -> String {
+        self.child.stdin.take().unwrap().write_all(b"\n").unwrap();
+        self.child.wait().unwrap();
+        fs::read_to_string(sandbox.path(&format!("{name}.log"))).unwrap()
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The number behind `label` in testpmd's sums.
+fn sum(text: &str, label: &str) -> u64 {
+    let all = text.rsplit("Accumulated forward statistics for all ports").next().unwrap();
+    let rest = all.split_once(label).map(|(_, rest)| rest.trim_start()).unwrap_or_default();
+    rest.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+fn start() -> Sandbox {
+    let sandbox = Sandbox::with_options(&["--disable-system"]);
+    let config = ["other_config:pmd-cpu-mask=2", "other_config:stats-update-interval=5000"];
+    sandbox.vsctl(&[&["set", "Open_vSwitch", "."], &config[..]].concat());
+    sandbox.vsctl(&["add-br", "br0", "--", "set", "Bridge", "br0", "datapath_type=netdev"]);
+    sandbox
+}
+
+fn add_client(sandbox: &Sandbox, name: &str) {
+    let path = format!("options:vhost-server-path={}", sandbox.path(&format!("{name}.sock")).display());
+    sandbox.vsctl(&[
+        "add-port",
+        "br0",
+        name,
+        "--",
+        "set",
+        "Interface",
+        name,
+        "type=dpdkvhostuserclient",
+        &path,
+    ]);
+}
+
+fn statistic(sandbox: &Sandbox, interface: &str, name: &str) -> u64 {
+    let text = sandbox.get("Interface", interface, &format!("statistics:{name}"));
+    text.trim().parse().unwrap_or(0)
+}
+
+fn status(sandbox: &Sandbox, interface: &str, key: &str) -> String {
+    let mut get = sandbox.command("ovs-vsctl");
+    let output = get.args(["get", "Interface", interface]).arg(format!("status:{key}")).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().trim_matches('"').to_owned()
+}
+
+fn connected(sandbox: &Sandbox, name: &str) {
+    sandbox.until(&format!("{name} is connected"), || !status(sandbox, name, "num_of_vrings").is_empty());
+}
+
+/// Frames from guest `a` to guest `b`, through NORMAL, over rings of the given kind.
+fn guest_to_guest(device: &str, rings: usize) {
+    let sandbox = start();
+    ["a", "b"].iter().for_each(|name| add_client(&sandbox, name));
+    let socket = |name: &str| sandbox.path(&format!("{name}.sock"));
+    let queues = format!("--rxq={}", rings / 2);
+    let tx_queues = format!("--txq={}", rings / 2);
+    let mode = |m| [m, queues.as_str(), tx_queues.as_str()];
+    let device = format!("server=1,queues={},{device}", rings / 2);
+    let b = Guest::start(&sandbox, "b", &socket("b"), &device, &mode("--forward-mode=rxonly"));
+    connected(&sandbox, "b");
+    let a = Guest::start(&sandbox, "a", &socket("a"), &device, &mode("--forward-mode=txonly"));
+    sandbox.until("frames arrive", || statistic(&sandbox, "b", "tx_packets") > 10_000);
+    assert!(statistic(&sandbox, "a", "rx_packets") > 10_000);
+    assert_eq!(status(&sandbox, "a", "mode"), "client");
+    assert_eq!(status(&sandbox, "a", "status"), "connected");
+    assert_eq!(status(&sandbox, "a", "socket"), socket("a").display().to_string());
+    assert_eq!(status(&sandbox, "a", "num_of_vrings"), rings.to_string());
+    assert_eq!(status(&sandbox, "a", "vring_0_size"), "256");
+    let features = status(&sandbox, "a", "features");
+    let features = u64::from_str_radix(features.trim_start_matches("0x"), 16).unwrap();
+    assert_eq!(features & (1 << 34) != 0, device.contains("packed_vq=1"));
+    let show = sandbox.appctl(&["dpif-netdev/pmd-rxq-show"]);
+    for queue in 0..rings / 2 {
+        assert!(show.contains(&format!("port: a                 queue-id: {queue:2} (enabled)")), "{show}");
+    }
+    // The second front end dies and comes back.
+    drop(b);
+    sandbox.until("b is disconnected", || status(&sandbox, "b", "status") == "disconnected");
+    // It did not get to removing its socket, and does not listen where there is one.
+    fs::remove_file(socket("b")).unwrap();
+    let b = Guest::start(&sandbox, "b", &socket("b"), &device, &mode("--forward-mode=rxonly"));
+    connected(&sandbox, "b");
+    let before = statistic(&sandbox, "b", "tx_packets");
+    sandbox.until("frames arrive again", || statistic(&sandbox, "b", "tx_packets") > before + 10_000);
+    let (sent, received) = (a.finish(&sandbox, "a"), b.finish(&sandbox, "b"));
+    assert!(sum(&sent, "TX-packets:") > 20_000, "{sent}");
+    assert!(sum(&received, "RX-packets:") > 9_000, "{received}");
+    assert!(!sandbox.log().contains("broke ring"), "{}", sandbox.log());
+}
+
+#[test]
+fn split_rings() {
+    let Some(_alone) = ready() else { return };
+    guest_to_guest("mrg_rxbuf=1,in_order=0", 2);
+}
+
+#[test]
+fn split_rings_without_mergeable_buffers() {
+    let Some(_alone) = ready() else { return };
+    guest_to_guest("mrg_rxbuf=0,in_order=1", 2);
+}
+
+#[test]
+fn packed_rings() {
+    let Some(_alone) = ready() else { return };
+    guest_to_guest("packed_vq=1,mrg_rxbuf=1,in_order=0", 2);
+}
+
+#[test]
+fn two_queue_pairs() {
+    let Some(_alone) = ready() else { return };
+    guest_to_guest("mrg_rxbuf=1", 4);
+}
+
+#[test]
+fn a_port_that_listens() {
+    let Some(_alone) = ready() else { return };
+    let sandbox = start();
+    fs::create_dir(sandbox.directory().join("guests")).unwrap();
+    sandbox.vsctl(&["set", "Open_vSwitch", ".", "other_config:vhost-sock-dir=guests"]);
+    sandbox.vsctl(&["add-port", "br0", "s", "--", "set", "Interface", "s", "type=dpdkvhostuser"]);
+    let types = sandbox.get("Open_vSwitch", ".", "iface_types");
+    assert!(types.contains("dpdkvhostuser,") && types.contains("dpdkvhostuserclient"), "{types}");
+    let socket = sandbox.directory().join("guests/s");
+    sandbox.until("the socket is there", || socket.exists());
+    let guest = Guest::start(&sandbox, "s", &socket, "queues=1", &["--forward-mode=txonly"]);
+    sandbox.until("frames arrive", || statistic(&sandbox, "s", "rx_packets") > 10_000);
+    assert_eq!(status(&sandbox, "s", "mode"), "server");
+    drop(guest);
+    sandbox.until("it is disconnected", || status(&sandbox, "s", "status") == "disconnected");
+    sandbox.vsctl(&["del-port", "br0", "s"]);
+    sandbox.until("the socket is gone", || !socket.exists());
+}
