@@ -82,17 +82,17 @@ impl Worker {
         let (found, asked) = view.table.lookup(view.guard, &key[0]);
         self.return_key(key);
         let Some(flow) = found else { return (Way::Unknown, 0) };
+        // Whether its signature is remembered or not, a packet takes the way of its flow's others.
+        let Some(slot) = self.lane.slot(&flow.to_arc()) else { return (Way::Elsewhere, 0) };
         if self.cache.is_chosen_now() {
-            self.lane.learn(signature, &flow.to_arc());
+            self.lane.remember(signature, slot);
         }
-        match self.lane.find(signature, in_port, w, packet.len()) {
-            (Way::Out(port), slot) => {
-                self.stats.subtables_asked.add(asked as u64);
-                self.stats.table_hits.add(1);
-                (Way::Out(port), slot)
-            }
-            other => other,
+        let way = self.lane.take(slot, w, packet.len());
+        if let Way::Out(_) = way {
+            self.stats.subtables_asked.add(asked as u64);
+            self.stats.table_hits.add(1);
         }
+        (way, slot)
     }
 
     /// The packets on their way through whole keys.

@@ -203,7 +203,8 @@ impl Lane {
         };
         let [s0, s1, s2, s3] = self.seed;
         let ports = w[4] & 0xffff_ffff;
-        let link = fold(w[0] ^ s0, w[1] ^ s1 ^ u64::from(in_port));
+        let port = u64::from(in_port).wrapping_mul(s2);
+        let link = fold(w[0] ^ s0, w[1] ^ s1 ^ port);
         let network = fold(w[3] ^ s2, w[2] ^ ports.rotate_left(13) ^ s3);
         fold(link ^ s3, network ^ s0)
     }
@@ -257,9 +258,8 @@ impl Lane {
         }
     }
 
-    /// Remembers where packets with this signature go.
-    pub fn learn(&mut self, signature: u64, flow: &Arc<Megaflow>) {
-        let Some(at) = self.slot(flow) else { return };
+    /// Remembers that packets with this signature go to a slot.
+    pub fn remember(&mut self, signature: u64, at: u32) {
         if self.evicted > self.buckets.len() * WAYS / 4 && self.buckets.len() < BUCKETS_MAX {
             // What was remembered is found again soon enough.
             self.evicted = 0;
@@ -278,7 +278,7 @@ impl Lane {
     }
 
     /// The slot of a megaflow; `None` if no packet of the shape can match it.
-    fn slot(&mut self, flow: &Arc<Megaflow>) -> Option<u32> {
+    pub fn slot(&mut self, flow: &Arc<Megaflow>) -> Option<u32> {
         let address = Arc::as_ptr(flow) as usize;
         if let Some(at) = self.known.get(&address) {
             return Some(*at);
@@ -310,13 +310,16 @@ impl Lane {
 
     /// Gives up a slot that no packet of this batch went to.
     fn evict(&mut self) -> Option<u32> {
-        self.hand = (self.hand + 1) % self.slots.len().max(1);
-        let at = self.hand;
-        let slot = self.slots.get_mut(at).filter(|s| s.packets == 0)?;
-        if let Some(flow) = slot.flow.take() {
-            self.known.remove(&(Arc::as_ptr(&flow) as usize));
+        // There are more slots than packets in a batch.
+        for _ in 0..=packet::BATCH_LEN {
+            self.hand = (self.hand + 1) % self.slots.len().max(1);
+            let Some(slot) = self.slots.get_mut(self.hand).filter(|s| s.packets == 0) else { continue };
+            if let Some(flow) = slot.flow.take() {
+                self.known.remove(&(Arc::as_ptr(&flow) as usize));
+            }
+            return Some(self.hand as u32);
         }
-        Some(at as u32)
+        None
     }
 
     /// The port that all packets of the batch went to, if it is one.

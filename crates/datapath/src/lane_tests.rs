@@ -102,7 +102,9 @@ proptest! {
         prop_assert_eq!(asked.tcp_flags, flags_of(&w));
         let mut lane = Lane::new(Seed::get());
         let signature = lane.signature(IN, &w);
-        lane.learn(signature, &flow);
+        if let Some(slot) = lane.slot(&flow) {
+            lane.remember(signature, slot);
+        }
         let (way, _) = lane.find(signature, IN, &w, packet.len());
         prop_assert_eq!(way == Way::Out(PortNo(9)), flow.matches(&asked));
         prop_assert_eq!(lane.find(signature, IN + 1, &w, 1).0, Way::Unknown);
@@ -140,7 +142,8 @@ fn the_dead_are_not_followed_and_are_let_go() {
     let (mut lane, flow, packet) = (Lane::new(Seed::get()), all(), udp(1));
     let w = words(&packet).unwrap();
     let signature = lane.signature(IN, &w);
-    lane.learn(signature, &flow);
+    let slot = lane.slot(&flow).unwrap();
+    lane.remember(signature, slot);
     assert_eq!(lane.find(signature, IN, &w, 60).0, Way::Out(PortNo(9)));
     lane.credit(5, true);
     assert_eq!(flow.stats.get().packets, 1);
@@ -149,7 +152,8 @@ fn the_dead_are_not_followed_and_are_let_go() {
     lane.sweep();
     assert_eq!((Arc::strong_count(&flow), lane.free.len()), (1, 1));
     let heir = all();
-    lane.learn(signature, &heir);
+    let slot = lane.slot(&heir).unwrap();
+    lane.remember(signature, slot);
     assert_eq!((lane.find(signature, IN, &w, 60), lane.slots.len()), ((Way::Out(PortNo(9)), 0), 1));
 }
 
@@ -159,7 +163,8 @@ fn signatures_grow_in_number_and_slots_do_not() {
     for n in 0..200_000 {
         let w = words(&udp(n)).unwrap();
         let signature = lane.signature(IN, &w);
-        lane.learn(signature, &flow);
+        let slot = lane.slot(&flow).unwrap();
+        lane.remember(signature, slot);
         assert_eq!(lane.find(signature, IN, &w, 60).0, Way::Out(PortNo(9)));
     }
     lane.credit(1, false);
@@ -177,7 +182,8 @@ fn more_megaflows_than_slots() {
         let flow = megaflow(key, mask.clone(), vec![Action::Output(PortNo(n))]);
         let w = words(&udp(n)).unwrap();
         let signature = lane.signature(IN, &w);
-        lane.learn(signature, &flow);
+        let slot = lane.slot(&flow).unwrap();
+        lane.remember(signature, slot);
         assert_eq!(lane.find(signature, IN, &w, 60).0, Way::Out(PortNo(n)));
         lane.credit(1, true);
     }
