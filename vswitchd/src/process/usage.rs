@@ -12,7 +12,7 @@ pub fn version_text(program: &str) -> String {
         version if version == crate::dpdk::NONE => String::new(),
         version => format!("{version}\n"),
     };
-    format!("{program} (Open vSwitch) {COMPATIBLE}\n{dpdk}ovs-rs {}\n", env!("CARGO_PKG_VERSION"))
+    format!("{program} (Open vSwitch) {COMPATIBLE}\novs-rs {}\n{dpdk}", env!("CARGO_PKG_VERSION"))
 }
 
 /// `--help`.
