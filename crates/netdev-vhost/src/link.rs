@@ -40,8 +40,8 @@ pub struct Link {
     thread: Option<JoinHandle<()>>,
     current: Current,
     shared: Arc<Shared>,
-    /// A socket that we made.
-    made: Option<PathBuf>,
+    /// A socket that we made, and its inode: another process may have put its own there since.
+    made: Option<(PathBuf, u64)>,
 }
 
 struct Server {
@@ -69,7 +69,7 @@ impl Link {
     /// Starts to connect or to listen, or goes on with a conversation of another process.
     pub fn start(mode: Mode, path: &Path, shared: Arc<Shared>, adopted: Option<Adopted>) -> io::Result<Self> {
         let listener = (mode == Mode::Server).then(|| listen(path)).transpose()?;
-        let made = listener.as_ref().map(|_| path.to_owned());
+        let made = listener.as_ref().and_then(|_| Some((path.to_owned(), inode(path)?)));
         let current: Current = Arc::default();
         let (stop, stopped) = UnixStream::pair()?;
         let server = Server {
@@ -104,10 +104,18 @@ impl Drop for Link {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        if let Some(path) = &self.made {
+        if let Some((path, own)) = &self.made
+            && inode(path) == Some(*own)
+        {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// The inode at `path`; `None` if there is nothing.
+fn inode(path: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).ok().map(|m| m.ino())
 }
 
 /// Listens at `path`, where a daemon before us may have left its socket.

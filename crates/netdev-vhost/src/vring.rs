@@ -3,7 +3,7 @@
 use crate::mem::{DirtyLog, GuestMemory};
 use crate::pool;
 use crate::protocol::feature;
-use crate::ring::{Chain, Direction, Ring, Violation};
+use crate::ring::{CHAIN_MAX, Chain, Direction, Ring, Violation};
 use netdev::virtio;
 use packet::{Batch, Checksum, GsoKind, Offload, Packet};
 use std::fs::File;
@@ -165,6 +165,7 @@ impl Vring {
         let mark = self.ring.mark();
         let mut room = 0;
         let mut used = 0;
+        let mut segments = 0;
         while room < needed {
             if used == self.chains.len() {
                 self.chains.push(Chain::default());
@@ -178,6 +179,11 @@ impl Vring {
             }
             room += chain.len();
             used += 1;
+            segments += chain.segments.len();
+            // Else buffers of no length, in tables as long as may be, would keep this thread here.
+            if segments > CHAIN_MAX {
+                return Err(Violation::ChainLength);
+            }
             if room < needed && !self.features & feature::MRG_RXBUF != 0 {
                 // The driver's buffers hold no frame of this size: there is no point in waiting.
                 self.ring.rewind(mark);

@@ -142,6 +142,7 @@ fn table_len(table: Descriptor) -> Result<u64, Violation> {
 pub type RingLog = Option<(Arc<DirtyLog>, u64)>;
 
 /// A virtqueue of either layout.
+#[allow(clippy::large_enum_variant)] // lives in a box of its own, one per ring
 pub enum Ring {
     Split(Split),
     Packed(Packed),

@@ -532,3 +532,17 @@ fn offloads_go_both_ways() {
     back.receive(&mut batch, &mut RxCount::default()).expect("good");
     assert_eq!((batch[0].offload, batch[0].data()), (p.offload, p.data()));
 }
+
+#[test]
+fn buffers_of_no_length_do_not_keep_the_device() {
+    for packed in [false, true] {
+        let mut driver = Driver::new(64, packed, feature::MRG_RXBUF | feature::VERSION_1);
+        let mut device = driver.device();
+        let at = driver.allocate(16);
+        let parts = vec![(at, 0); 100];
+        while driver.add(&parts, F_WRITE, true).is_some() {}
+        let result = device.transmit(&[Packet::from_slice(&frame(60, 0))], &mut 0);
+        assert_eq!(result, Err(Violation::ChainLength), "packed: {packed}");
+        assert!(device.chains.len() < 20, "{} chains kept", device.chains.len());
+    }
+}
