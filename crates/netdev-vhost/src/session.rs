@@ -482,7 +482,3 @@ fn inflight_size(p: &[u8]) -> Result<Vec<u8>, ProtocolError> {
     answer.resize(24, 0);
     Ok(answer)
 }
-
-#[cfg(test)]
-#[path = "session_tests.rs"]
-mod tests;
