@@ -7,7 +7,8 @@ what=${1:-run}
 packages=(build-essential ca-certificates curl iproute2 iputils-ping procps openvswitch-switch openvswitch-common
     libdpdk-dev pkg-config clang libclang-dev dpdk)
 if [ "$what" = test ]; then
-    packages+=(ethtool iperf3 netcat-openbsd openvswitch-testcontroller openvswitch-pki ovn-central ovn-host udhcpc neutron-openvswitch-agent openssl tcpdump tshark jq
+    packages+=(ethtool iperf3 netcat-openbsd openvswitch-testcontroller openvswitch-pki openvswitch-switch-dpdk dpdk-dev
+        ovn-central ovn-host udhcpc neutron-openvswitch-agent openssl tcpdump tshark jq
         python3 python3-openvswitch)
 fi
 
@@ -29,4 +30,9 @@ minor=$(rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
 if [ "${minor:-0}" -lt 88 ]; then
     curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y --profile minimal \
         -c rustfmt -c clippy
+fi
+
+# The tests of DPDK ports need hugepages: 1 GiB.
+if [ "$what" = test ] && [ "$(cat /proc/sys/vm/nr_hugepages)" -lt 512 ]; then
+    echo 512 >/proc/sys/vm/nr_hugepages || echo "no hugepages: tests of DPDK ports will be skipped" >&2
 fi
