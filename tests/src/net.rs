@@ -235,9 +235,18 @@ impl Lan {
     }
 
     /// As [`Lan::iperf`]; what iperf3 said if it did not get through.
+    ///
+    /// Between two tests iperf3's server closes its listening socket for a moment, so a refused connection is tried again.
     pub fn try_iperf(&self, from: &str, to: &str, options: &str) -> Result<f64, String> {
-        let out = self.output(from, &format!("iperf3 -J -c {to} {options}"));
-        let out = String::from_utf8_lossy(&out.stdout).into_owned();
+        let end = Instant::now() + PATIENCE;
+        let out = loop {
+            let out = self.output(from, &format!("iperf3 -J -c {to} {options}"));
+            let out = String::from_utf8_lossy(&out.stdout).into_owned();
+            if !out.contains("Connection refused") || Instant::now() > end {
+                break out;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        };
         let report: serde_json::Value = serde_json::from_str(&out).map_err(|_| out.clone())?;
         report["end"]["sum_received"]["bits_per_second"].as_f64().ok_or(out)
     }
