@@ -8,6 +8,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
+/// What iperf3's client says while the server is between two tests.
+const NOT_READY: [&str; 3] =
+    ["Connection refused", "Connection reset by peer", "server is busy running a test"];
+
 /// Network namespaces that are deleted at the end.
 pub(crate) struct Namespaces {
     prefix: String,
@@ -216,7 +220,8 @@ impl Lan {
     /// Sends as many pings, ten a second and more; the test fails unless all are answered.
     pub fn ping(&self, from: &str, to: &str, count: u32) {
         let out = self.run(from, &format!("ping -n -c {count} -i 0.01 -W 5 {to}"));
-        assert!(out.contains(&format!(" {count} received")), "{out}");
+        let drops = || self.sandbox.appctl(&["ovs-rs/drops"]);
+        assert!(out.contains(&format!(" {count} received")), "{from} to {to}: {out}\n{}", drops());
     }
 
     /// Starts iperf3 in a namespace and waits until it listens.
@@ -236,13 +241,13 @@ impl Lan {
 
     /// As [`Lan::iperf`]; what iperf3 said if it did not get through.
     ///
-    /// Between two tests iperf3's server closes its listening socket for a moment, so a refused connection is tried again.
+    /// Between two tests iperf3's server cleans up and opens its socket anew; a client that comes then is told so and tries again.
     pub fn try_iperf(&self, from: &str, to: &str, options: &str) -> Result<f64, String> {
         let end = Instant::now() + PATIENCE;
         let out = loop {
             let out = self.output(from, &format!("iperf3 -J -c {to} {options}"));
             let out = String::from_utf8_lossy(&out.stdout).into_owned();
-            if !out.contains("Connection refused") || Instant::now() > end {
+            if !NOT_READY.iter().any(|error| out.contains(error)) || Instant::now() > end {
                 break out;
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
