@@ -53,16 +53,14 @@ impl FlowCache {
             .find(|f| !f.is_dead() && f.matches(key))
     }
 
-    /// Lets one of `n` insertions happen; 0 forgets everything.
+    /// Lets one of `n` insertions happen; 0: none.
     #[inline]
-    /// Returns whether everything was forgotten.
-    pub fn keep_one_in(&mut self, n: u32) -> bool {
-        let forgets = n == 0 && self.one_in != 0;
+    pub fn keep_one_in(&mut self, n: u32) {
         self.one_in = n;
-        if forgets {
-            self.entries.fill(Entry::default());
-        }
-        forgets
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.fill(Entry::default());
     }
 
     /// Whether what is found now is to be remembered.

@@ -1,5 +1,6 @@
 //! The datapath as the daemon sees it: ports and threads.
 
+use crate::balance::{self, Balancer};
 use crate::ct::Sweeper;
 use crate::drops::{DropCause, PortCounters, PortDrops, PortTotals};
 use crate::poll_config::PollConfig;
@@ -60,6 +61,9 @@ pub(crate) struct State {
     /// Numbers that are kept for ports of these names.
     pub reserved: HashMap<String, PortNo>,
     pace: Pace,
+    pub balancer: Balancer,
+    /// Cores of the polling threads that the process's other threads know of.
+    pub pollers: Vec<u32>,
     handlers: Vec<Handler>,
 }
 
@@ -70,6 +74,8 @@ pub(crate) struct Port {
     pub rx: Vec<RxPlace>,
     /// Queues pinned to cores.
     pub affinity: BTreeMap<usize, u32>,
+    /// `emc-enable=false`.
+    pub emc_off: Arc<AtomicBool>,
     upcalls: Arc<PortQueue>,
 }
 
@@ -124,8 +130,14 @@ impl Datapath {
             return Err(PortError::NoNumber);
         }
         let upcalls = self.shared.queues.port();
-        let port =
-            Port { netdev, counters: BTreeMap::new(), rx: Vec::new(), affinity: BTreeMap::new(), upcalls };
+        let port = Port {
+            netdev,
+            counters: BTreeMap::new(),
+            rx: Vec::new(),
+            affinity: BTreeMap::new(),
+            emc_off: Arc::default(),
+            upcalls,
+        };
         state.ports.insert(no, port);
         if let Err(error) = self.open(&mut state, no) {
             self.close(&mut state, no);
@@ -238,6 +250,11 @@ impl Datapath {
             state.threads.iter_mut().for_each(Handle::end_interval);
             let queues = state.ports.values_mut().flat_map(|p| &mut p.rx);
             queues.for_each(|r| r.usage.roll(r.stats.busy_ns.get()));
+            balance::note_load(&mut state);
+        }
+        let config = state.config.auto_balance;
+        if state.balancer.is_due(&config, self.shared.clock.now_ms()) {
+            self.auto_balance(&mut state);
         }
     }
 
@@ -326,6 +343,7 @@ impl Drop for Datapath {
             self.close_rx(&mut state, no);
         }
         state.threads.clear();
+        crate::cores::leave_to_pollers();
     }
 }
 

@@ -17,7 +17,9 @@
 #![forbid(unsafe_code)]
 
 mod assign;
+mod balance;
 mod cache;
+mod cores;
 mod counter;
 mod ct;
 mod datapath;
@@ -39,6 +41,7 @@ mod shared;
 mod show;
 mod thread;
 mod threads;
+mod tuning;
 mod tunnel;
 mod upcall;
 mod usage;
@@ -48,6 +51,7 @@ mod worker;
 mod tests;
 
 pub use crate::assign::{Core, Policy};
+pub use crate::balance::AutoBalance;
 pub use crate::datapath::{Datapath, PortError};
 pub use drops::{DropCause, PortDrops, PortTotals};
 pub use execute::RECIRCULATIONS_MAX;

@@ -41,9 +41,9 @@ impl Worker {
         }
     }
 
-    /// Whether a port is there and nothing waits in front of it.
+    /// Whether a port is there, and a batch may leave by it at once.
     pub fn is_free(&self, port: PortNo) -> bool {
-        self.ports.get(port.0).is_some_and(|p| p.pending.is_empty())
+        !self.collects && self.ports.get(port.0).is_some_and(|p| p.pending.is_empty())
     }
 
     /// Sends a whole batch at once; its packets leave the device nothing to do.

@@ -1,6 +1,7 @@
 //! What the database says about polling threads.
 
 use crate::assign::{Core, Policy};
+use crate::balance::AutoBalance;
 use std::collections::BTreeMap;
 
 /// `Open_vSwitch.other_config`, as far as it concerns threads.
@@ -19,6 +20,14 @@ pub struct PollConfig {
     /// `emc-insert-inv-prob`: one of so many packets that the first look did not find is remembered there;
     /// 0 turns the first look off.
     pub cache_one_in: u32,
+    /// `smc-enable`: what `cache_one_in` or `emc-enable` keep out is remembered all the same.
+    pub signatures: bool,
+    /// `tx-flush-interval`: microseconds that packets wait for others to be sent with.
+    pub tx_flush_us: u32,
+    /// `pmd-maxsleep`: microseconds that a thread with little to do may sleep at once, at most 10,000.
+    pub max_sleep_us: u32,
+    /// `pmd-auto-lb*`.
+    pub auto_balance: AutoBalance,
 }
 
 impl Default for PollConfig {
@@ -30,11 +39,22 @@ impl Default for PollConfig {
             isolate: true,
             socket_threads: 1,
             cache_one_in: 1,
+            signatures: false,
+            tx_flush_us: 0,
+            max_sleep_us: 0,
+            auto_balance: AutoBalance::default(),
         }
     }
 }
 
 impl PollConfig {
+    /// Whether with `new` queues may belong to other threads.
+    pub(crate) fn moves_queues(&self, new: &PollConfig) -> bool {
+        let places =
+            |c: &Self| (c.pmd_cores.clone(), c.machine.clone(), c.assign, c.isolate, c.socket_threads);
+        places(self) != places(new)
+    }
+
     /// Cores of a `pmd-cpu-mask` in hexadecimal; empty for an empty mask, `None` for what is no number.
     pub fn parse_mask(mask: &str) -> Option<Vec<u32>> {
         let digits = mask.strip_prefix("0x").or(mask.strip_prefix("0X")).unwrap_or(mask);

@@ -6,6 +6,7 @@ use crate::flow_table::{FlowTable, NewMegaflow};
 use crate::item::{Item, Items, PacketMeta};
 use crate::key::ufid_of;
 use crate::meter::Meters;
+use crate::tuning::Tuning;
 use crate::upcall::{Line, Pending, PendingKind, UpcallQueues};
 use crate::worker::{Sink, View, Worker};
 use clock::Clock;
@@ -16,7 +17,7 @@ use packet::Packet;
 use parking_lot::{Mutex, RwLock};
 use quiescent::{Domain, Guard, Reader};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// Runs packets on the threads of the control plane: those that are injected, that the switch sends, and
 /// that handlers are done with.
@@ -39,8 +40,7 @@ pub(crate) struct Shared {
     /// Megaflows in all tables.
     pub flow_count: Arc<AtomicUsize>,
     pub vlan_limit: AtomicU8,
-    /// [`crate::PollConfig::cache_one_in`].
-    pub cache_one_in: AtomicU32,
+    pub tuning: Tuning,
     /// Dummy ports, which answer ARP out of their transmit queues and then want to be asked for it.
     pub dummies: RwLock<Vec<Arc<dyn Netdev>>>,
     pub tracking: Arc<Tracking>,
@@ -67,7 +67,7 @@ impl Shared {
             flow_limit: AtomicUsize::new(FLOW_LIMIT),
             flow_count,
             vlan_limit: AtomicU8::new(flow::VLANS_MAX as u8),
-            cache_one_in: AtomicU32::new(1),
+            tuning: Tuning::new(),
             dummies: RwLock::default(),
             tracking,
             meters,
@@ -86,7 +86,7 @@ impl Shared {
         let Control { reader, worker, main } = &mut *control;
         worker.now_ms = self.clock.now_ms();
         worker.vlan_limit = self.vlan_limit.load(Ordering::Relaxed);
-        let _ = worker.cache.keep_one_in(self.cache_one_in.load(Ordering::Relaxed));
+        worker.keep(self.tuning.remember(true), self.tuning.epoch());
         {
             let guard: Guard<'_> = reader.pin();
             f(View { guard: &guard, table: main }, worker);

@@ -24,6 +24,9 @@ pub(crate) struct Totals {
     busy_iterations: u64,
     busy_ns: u64,
     idle_ns: u64,
+    signature_hits: u64,
+    naps: u64,
+    nap_ns: u64,
 }
 
 impl Totals {
@@ -42,6 +45,9 @@ impl Totals {
             &s.busy_iterations,
             &s.busy_ns,
             &s.idle_ns,
+            &s.signature_hits,
+            &s.naps,
+            &s.nap_ns,
         ]) {
             *sum += n.get();
         }
@@ -54,7 +60,7 @@ impl Totals {
         self
     }
 
-    fn fields_mut(&mut self) -> [&mut u64; 13] {
+    fn fields_mut(&mut self) -> [&mut u64; 16] {
         [
             &mut self.received,
             &mut self.recirculated,
@@ -69,7 +75,14 @@ impl Totals {
             &mut self.busy_iterations,
             &mut self.busy_ns,
             &mut self.idle_ns,
+            &mut self.signature_hits,
+            &mut self.naps,
+            &mut self.nap_ns,
         ]
+    }
+
+    fn emc_hits(&self) -> u64 {
+        self.cache_hits.saturating_sub(self.signature_hits)
     }
 
     /// Misses whose upcall had room.
@@ -237,8 +250,8 @@ fn stats_text(t: &Totals, is_pmd: bool) -> String {
         ("phwol hits", "0".to_owned()),
         ("mfex opt hits", "0".to_owned()),
         ("simple match hits", "0".to_owned()),
-        ("emc hits", t.cache_hits.to_string()),
-        ("smc hits", "0".to_owned()),
+        ("emc hits", t.emc_hits().to_string()),
+        ("smc hits", t.signature_hits.to_string()),
         ("megaflow hits", t.table_hits.to_string()),
         ("avg. subtable lookups per megaflow hit", format!("{:.2}", ratio(t.subtables_asked, t.table_hits))),
         ("miss with success upcall", t.upcalls().to_string()),
@@ -279,8 +292,10 @@ fn perf_text(t: &Totals, seconds: f64) -> String {
     let busy_share = percent(t.busy_ns, used);
     let _ =
         writeln!(out, "  - busy iterations:  {:12}  ({busy_share:5.1} % of used cycles)", t.busy_iterations);
-    let _ = writeln!(out, "  - sleep iterations: {:12}  ({:5.1} % of iterations)", 0, 0.0);
-    let _ = writeln!(out, "  Sleep time (us):    {:12.0}  ({:3.0} us/iteration avg.)", 0.0, 0.0);
+    let (naps, share) = (t.naps, percent(t.naps, t.iterations));
+    let _ = writeln!(out, "  - sleep iterations: {naps:12}  ({share:5.1} % of iterations)");
+    let (us, each) = (t.nap_ns as f64 / 1000.0, ratio(t.nap_ns, t.naps) / 1000.0);
+    let _ = writeln!(out, "  Sleep time (us):    {us:12.0}  ({each:3.0} us/iteration avg.)");
     perf_packets(&mut out, t, seconds);
     out
 }
@@ -300,8 +315,8 @@ fn perf_packets(out: &mut String, t: &Totals, seconds: f64) {
             ("- PHWOL hits:       ", 0),
             ("- MFEX Opt hits:    ", 0),
             ("- Simple Match hits:", 0),
-            ("- EMC hits:         ", t.cache_hits),
-            ("- SMC hits:         ", 0),
+            ("- EMC hits:         ", t.emc_hits()),
+            ("- SMC hits:         ", t.signature_hits),
         ];
         for (name, n) in hits {
             let _ = writeln!(out, "  {name}{n:12}  ({:5.1} %)", percent(n, passes));

@@ -5,4 +5,5 @@ mod concurrency;
 mod ct;
 mod fake;
 mod lookup;
+mod polling;
 mod show;

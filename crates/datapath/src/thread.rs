@@ -1,9 +1,11 @@
 //! Polling threads and socket threads: their loops.
 
+use crate::cores::PMD_NAME;
 use crate::counter::Counter;
 use crate::flow_table::FlowTable;
 use crate::port::LocalPort;
 use crate::shared::Shared;
+use crate::tuning::BUSY_BATCH;
 use crate::usage::Usage;
 use crate::worker::{Sink, View, Worker, WorkerStats};
 use netdev::RxQueue;
@@ -14,7 +16,7 @@ use packet::{BATCH_LEN, Batch};
 use quiescent::{Mailbox, Reader};
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -47,6 +49,8 @@ pub(crate) struct Rx {
     pub id: usize,
     pub queue: Box<dyn RxQueue>,
     pub stats: Arc<RxStats>,
+    /// Nothing is remembered of its packets.
+    pub emc_off: Arc<AtomicBool>,
     /// Reports of its descriptor in a row that brought no packet.
     pub futile: u32,
 }
@@ -87,6 +91,8 @@ pub(crate) struct Handle {
     /// Time in iterations that found packets, and in all.
     pub busy_usage: Usage,
     pub total_usage: Usage,
+    /// Intervals in a row in which it was overloaded.
+    pub overloaded: u32,
     mail: Arc<Mailbox<Mail>>,
     wake: Option<Arc<EventFd>>,
     join: Option<JoinHandle<()>>,
@@ -94,9 +100,9 @@ pub(crate) struct Handle {
 
 impl Handle {
     pub fn end_interval(&mut self) {
-        let (busy, idle) = (self.stats.busy_ns.get(), self.stats.idle_ns.get());
+        let busy = self.stats.busy_ns.get();
         self.busy_usage.roll(busy);
-        self.total_usage.roll(busy + idle);
+        self.total_usage.roll(busy + self.stats.idle_ns.get() + self.stats.nap_ns.get());
     }
 
     pub fn post(&self, mail: Mail) {
@@ -136,15 +142,18 @@ pub(crate) fn start(
         rx: Vec::new(),
         batch: Batch::new(),
         is_stopping: false,
+        is_polling: kind != Kind::Socket,
         now: Instant::now(),
         tick: Instant::now(),
+        flush_at: None,
+        nap_us: 0,
     };
     let (wake, name) = match kind {
         Kind::Socket => {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
             (Some(Arc::new(EventFd::from_flags(flags)?)), format!("socket{tx}"))
         }
-        Kind::Pmd { core, .. } => (None, format!("pmd-c{core:02}/id:{tx}")),
+        Kind::Pmd { core, .. } => (None, format!("{PMD_NAME}{core:02}/id:{tx}")),
     };
     let epoll = match &wake {
         Some(wake) => Some((epoll_with(wake)?, Arc::clone(wake))),
@@ -158,7 +167,7 @@ pub(crate) fn start(
     })?;
     let usage = Usage::default();
     let (busy_usage, total_usage) = (usage.clone(), usage);
-    Ok(Handle { kind, tx, stats, busy_usage, total_usage, mail, wake, join: Some(join) })
+    Ok(Handle { kind, tx, stats, busy_usage, total_usage, overloaded: 0, mail, wake, join: Some(join) })
 }
 
 fn epoll_with(wake: &EventFd) -> io::Result<Epoll> {
@@ -177,31 +186,73 @@ struct Poller {
     rx: Vec<Option<Rx>>,
     batch: Batch,
     is_stopping: bool,
+    is_polling: bool,
     /// When the last batch was done, or nothing was found.
     now: Instant,
     /// When [`Worker::now_ms`] is to be set again.
     tick: Instant,
+    /// When packets that wait to be sent have waited enough.
+    flush_at: Option<Instant>,
+    /// How long the next nap is to be.
+    nap_us: u32,
 }
 
 impl Poller {
     fn run_polling(mut self, core: u32) {
         pin(core);
+        // Naps are of microseconds; the kernel would make 50 more of each.
+        let _ = nix::sys::prctl::set_timerslack(1);
         let mut last = Instant::now();
         while !self.is_stopping {
             self.read_mail(None);
             self.keep_time();
             let mut received = 0;
             for at in 0..self.rx.len() {
-                received += self.poll(at);
+                let n = self.poll(at);
+                received += n;
+                if n >= BUSY_BATCH {
+                    self.nap_us = 0;
+                }
             }
             self.reader.quiesce();
+            self.flush_if_due();
             if received == 0 {
                 self.now = Instant::now();
                 self.worker.cache.sweep();
                 std::hint::spin_loop();
             }
             self.account(&mut last, received);
+            self.nap(&mut last);
         }
+    }
+
+    /// Sends what has waited long enough for company.
+    fn flush_if_due(&mut self) {
+        if self.flush_at.is_some_and(|due| self.now >= due) {
+            self.flush_at = None;
+            self.worker.flush();
+        }
+    }
+
+    /// Sleeps as long as the configuration lets a thread that has little to do, each time a bit longer.
+    fn nap(&mut self, last: &mut Instant) {
+        let max = self.shared.tuning.max_sleep_us();
+        if max == 0 {
+            self.nap_us = 0;
+            return;
+        }
+        if self.nap_us > 0 {
+            self.flush_at = None;
+            self.worker.flush();
+            self.reader.offline();
+            std::thread::sleep(Duration::from_micros(self.nap_us.into()));
+            self.now = Instant::now();
+            let stats = &self.worker.stats;
+            stats.naps.add(1);
+            stats.nap_ns.add(self.now.duration_since(*last).as_nanos() as u64);
+            *last = self.now;
+        }
+        self.nap_us = (self.nap_us + 1).min(max);
     }
 
     fn run_waiting(mut self, epoll: &Epoll, wake: &EventFd) {
@@ -316,9 +367,12 @@ impl Poller {
             return 0;
         }
         self.worker.vlan_limit = self.shared.vlan_limit.load(Ordering::Relaxed);
-        if self.worker.cache.keep_one_in(self.shared.cache_one_in.load(Ordering::Relaxed)) {
-            self.worker.lane.clear();
-        }
+        let tuning = &self.shared.tuning;
+        let remember = tuning.remember(!rx.emc_off.load(Ordering::Relaxed));
+        self.worker.keep(remember, tuning.epoch());
+        let wait_us = if self.is_polling { tuning.tx_flush_us() } else { 0 };
+        self.worker.collects = wait_us > 0;
+        let found = self.worker.stats.cache_hits.get();
         {
             let guard = self.reader.pin();
             let view = View { guard: &guard, table: &self.table };
@@ -327,9 +381,19 @@ impl Poller {
                 self.worker.receive(rx.port, &mut items);
                 self.worker.process(view, &mut items, 0);
             }
-            self.worker.flush();
+            if wait_us == 0 {
+                self.worker.flush();
+            }
+        }
+        if remember.as_signatures {
+            let stats = &self.worker.stats;
+            stats.signature_hits.add(stats.cache_hits.get() - found);
         }
         self.now = Instant::now();
+        if wait_us > 0 && !self.worker.dirty.is_empty() {
+            let due = self.now + Duration::from_micros(wait_us.into());
+            self.flush_at.get_or_insert(due);
+        }
         let spent = self.now.duration_since(start).as_nanos() as u64;
         rx.stats.packets.add(received as u64);
         rx.stats.busy_ns.add(spent);
@@ -340,6 +404,8 @@ impl Poller {
         if self.mail.is_empty() {
             return;
         }
+        // A port may go.
+        self.worker.flush();
         for mail in self.mail.take() {
             match mail {
                 Mail::AddPort(port, local, done) => {

@@ -1,6 +1,7 @@
 //! Keeping threads, ports and receive queues together as the configuration wants them.
 
 use crate::assign::{self, Queue};
+use crate::cores;
 use crate::datapath::{CONTROL_TX, Datapath, Port, PortError, State};
 use crate::flow_table::FlowTable;
 use crate::poll_config::PollConfig;
@@ -26,9 +27,12 @@ impl Datapath {
     pub fn configure_polling(&self, config: PollConfig) {
         let mut state = self.state.lock();
         if state.config != config {
-            self.shared.cache_one_in.store(config.cache_one_in, Ordering::Relaxed);
+            self.shared.tuning.set(&config);
+            let is_place = state.config.moves_queues(&config);
             state.config = config;
-            self.replan(&mut state);
+            if is_place {
+                self.replan(&mut state);
+            }
         }
     }
 
@@ -45,6 +49,17 @@ impl Datapath {
             self.replan(&mut state);
         }
         Ok(())
+    }
+
+    /// Whether what a port's packets find is remembered (`emc-enable`).
+    pub fn set_emc(&self, no: PortNo, on: bool) -> Result<bool, PortError> {
+        let mut state = self.state.lock();
+        let port = state.ports.get_mut(&no).ok_or(PortError::NotFound)?;
+        let differs = port.emc_off.swap(!on, Ordering::Relaxed) == on;
+        if differs && !on {
+            self.shared.tuning.forget();
+        }
+        Ok(differs)
     }
 
     /// Assigns all queues anew by their load of late (`dpif-netdev/pmd-rxq-rebalance`).
@@ -77,7 +92,8 @@ impl Datapath {
         for (id, queue) in port.netdev.open_rx()?.into_iter().enumerate() {
             let stats: Arc<RxStats> = Arc::default();
             port.rx.push(RxPlace { id, stats: Arc::clone(&stats), usage: Usage::default(), thread: None });
-            opened.push(Rx { port: no.0, id, queue, stats, futile: 0 });
+            let emc_off = Arc::clone(&port.emc_off);
+            opened.push(Rx { port: no.0, id, queue, stats, emc_off, futile: 0 });
         }
         Ok(opened)
     }
@@ -143,6 +159,11 @@ impl Datapath {
         self.place_polled(state, &cores);
         place_waited(state, &extra);
         self.stop_threads(state, &extra);
+        let pollers: Vec<u32> = state.threads.iter().filter_map(|t| t.kind.pmd()).collect();
+        if state.pollers != pollers {
+            state.pollers = pollers;
+            cores::leave_to_pollers();
+        }
     }
 
     fn start_thread(&self, state: &mut State, kind: Kind) {
@@ -195,16 +216,7 @@ impl Datapath {
 
     /// Spreads the queues of polled ports over `cores`.
     fn place_polled(&self, state: &mut State, cores: &[assign::Core]) {
-        let mut queues = Vec::new();
-        for (no, port) in state.ports.iter().filter(|(_, p)| p.netdev.is_polled()) {
-            queues.extend(port.rx.iter().map(|rx| Queue {
-                port: no.0,
-                id: rx.id,
-                numa: port.netdev.numa_id(),
-                pinned: port.affinity.get(&rx.id).copied(),
-                load: rx.usage.all(),
-            }));
-        }
+        let queues = polled_queues(state);
         let places = assign::assign(&queues, cores, state.config.assign, state.config.isolate);
         for (queue, core) in queues.iter().zip(places) {
             let thread = state.threads.iter().find(|t| core.is_some() && t.kind.pmd() == core);
@@ -219,6 +231,21 @@ impl Datapath {
             move_queue(state, queue.port, queue.id, to);
         }
     }
+}
+
+/// The queues of polled ports, with their load of late.
+pub(crate) fn polled_queues(state: &State) -> Vec<Queue> {
+    let mut queues = Vec::new();
+    for (no, port) in state.ports.iter().filter(|(_, p)| p.netdev.is_polled()) {
+        queues.extend(port.rx.iter().map(|rx| Queue {
+            port: no.0,
+            id: rx.id,
+            numa: port.netdev.numa_id(),
+            pinned: port.affinity.get(&rx.id).copied(),
+            load: rx.usage.all(),
+        }));
+    }
+    queues
 }
 
 /// Spreads the queues of other ports over the socket threads that stay: each to the one with the fewest.

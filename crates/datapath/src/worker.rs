@@ -11,6 +11,7 @@ use crate::lane::Lane;
 use crate::megaflow::Megaflow;
 use crate::meter::Meters;
 use crate::port::LocalPorts;
+use crate::tuning::Remember;
 use crate::upcall::{Line, Pending, PendingKind, UpcallQueues};
 use arrayvec::ArrayVec;
 use flow::Flow;
@@ -39,6 +40,8 @@ pub(crate) struct WorkerStats {
     pub received: Counter,
     pub recirculated: Counter,
     pub cache_hits: Counter,
+    /// Of these, packets that only `smc-enable` remembers.
+    pub signature_hits: Counter,
     pub table_hits: Counter,
     /// Subtables asked for the hits of the table.
     pub subtables_asked: Counter,
@@ -53,6 +56,9 @@ pub(crate) struct WorkerStats {
     /// Nanoseconds in iterations that found packets, and in the others (sleep not counted).
     pub busy_ns: Counter,
     pub idle_ns: Counter,
+    /// Naps between iterations (`pmd-maxsleep`), and their time.
+    pub naps: Counter,
+    pub nap_ns: Counter,
 }
 
 impl WorkerStats {
@@ -62,6 +68,7 @@ impl WorkerStats {
             (&self.received, &gone.received),
             (&self.recirculated, &gone.recirculated),
             (&self.cache_hits, &gone.cache_hits),
+            (&self.signature_hits, &gone.signature_hits),
             (&self.table_hits, &gone.table_hits),
             (&self.subtables_asked, &gone.subtables_asked),
             (&self.missed, &gone.missed),
@@ -90,6 +97,10 @@ pub(crate) struct Worker {
     pub(crate) dirty: Vec<u32>,
     pub(crate) random: u64,
     pub(crate) tracking: Arc<Tracking>,
+    /// Packets wait for others to be sent with (`tx-flush-interval`).
+    pub(crate) collects: bool,
+    /// [`crate::tuning::Tuning::epoch`] of what is remembered.
+    epoch: u32,
     pmd: Option<u32>,
     seed: Seed,
     /// Room for the keys of one batch per recirculation under way.
@@ -120,6 +131,8 @@ impl Worker {
             dirty: Vec::new(),
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(pmd.unwrap_or(u32::MAX)),
             tracking: Arc::clone(tracking),
+            collects: false,
+            epoch: 0,
             pmd,
             seed: Seed::get(),
             spare_keys: Vec::new(),
@@ -134,6 +147,17 @@ impl Worker {
 
     pub fn return_key(&mut self, keys: Keys) {
         self.spare_keys.push(keys);
+    }
+
+    /// How much of what comes next is remembered; an epoch that is new makes the worker forget the rest.
+    #[inline]
+    pub fn keep(&mut self, remember: Remember, epoch: u32) {
+        self.cache.keep_one_in(remember.one_in);
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.cache.clear();
+            self.lane.clear();
+        }
     }
 
     /// The counters of the port that a packet came in by.

@@ -103,6 +103,11 @@ pub trait Netdev: Send + Sync {
     fn numa_id(&self) -> Option<u32> {
         None
     }
+    /// Whether packets are spread over transmit queues by what they hold (`tx-steering=hash`) rather than by the
+    /// thread that sends. Returns whether that is new; devices that cannot ignore it.
+    fn set_tx_steering(&self, _by_hash: bool) -> bool {
+        false
+    }
     /// What the transmit queues take unfinished. A packet that asks for more is finished in software before
     /// [`TxQueue::send`]; a device that gets one all the same drops it as an error.
     fn tx_offloads(&self) -> TxOffloads {

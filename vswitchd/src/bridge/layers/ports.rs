@@ -311,9 +311,8 @@ impl Layers {
 impl LayerPort {
     fn pin_queues(&self, config: &InterfaceConfig, domain: &Domain) {
         if let Some(no) = self.datapath_port {
-            let affinity = polling::affinity(&config.name, &config.other_config);
-            // The port is there: it was just added.
-            let _ = domain.datapath.set_affinity(no, affinity);
+            let device = self.device.as_ref();
+            polling::configure_port(&domain.datapath, no, device, &config.name, &config.other_config);
         }
     }
 

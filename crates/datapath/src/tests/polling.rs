@@ -1,0 +1,115 @@
+//! What the configuration says about polling threads while packets pass.
+
+use super::fake::*;
+use crate::{AutoBalance, Core, Datapath, PollConfig};
+use dpif::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+const PACKETS: u64 = 2_000;
+
+/// Two cores, and a port of two queues.
+fn rig() -> (Arc<Wire>, Arc<Wire>, Arc<Datapath>) {
+    let (a, b) = (Wire::new("a", true, 2, true), Wire::new("b", true, 1, true));
+    let dp = datapath(&[&a, &b], &Switch::to_port(2));
+    let machine = [0, 1].map(|id| Core { id, numa: 0 }).to_vec();
+    dp.configure_polling(PollConfig { machine, pmd_cores: Some(vec![0, 1]), ..dp.polling_config() });
+    (a, b, dp)
+}
+
+/// Sends packets of one flow into both queues, a few at a time.
+fn send(a: &Wire, b: &Wire) {
+    let before = b.count();
+    for n in 0..PACKETS {
+        a.arrive(n as usize % 2, &udp(1, 60));
+        if n % 64 == 0 {
+            eventually("backlog", || a.backlog() < 64);
+        }
+    }
+    eventually("all packets", || b.count() == before + PACKETS);
+}
+
+fn number(text: &str, name: &str) -> u64 {
+    let line =
+        text.lines().find_map(|l| l.trim().strip_prefix(name)).unwrap_or_else(|| panic!("{name} in {text}"));
+    line.trim_start_matches([':', ' ']).split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn queues_of_an_overloaded_thread_move_without_loss() {
+    let (a, b, dp) = rig();
+    let config = dp.polling_config();
+    dp.set_affinity(PortNo(1), [(0, 0), (1, 0)].into()).unwrap();
+    dp.configure_polling(PollConfig {
+        isolate: false,
+        assign: crate::Policy::Group,
+        auto_balance: AutoBalance { is_on: true, ..AutoBalance::default() },
+        ..config
+    });
+    dp.set_affinity(PortNo(1), Default::default()).unwrap();
+    // Where queues stay until somebody moves them: both with core 0.
+    let places = |dp: &Datapath| {
+        let text = dp.pmd_rxq_show(None, None);
+        let core_1 = text.split("core_id 1:").nth(1).unwrap().to_owned();
+        core_1.matches("port: a").count()
+    };
+    assert_eq!(places(&dp), 0);
+    {
+        let mut state = dp.state.lock();
+        let state = &mut *state;
+        for rx in state.ports.values_mut().flat_map(|p| &mut p.rx) {
+            rx.usage.roll(if rx.id < 2 { 400 } else { 0 });
+        }
+        for thread in &mut state.threads {
+            thread.total_usage.roll(1000);
+            thread.overloaded = crate::usage::INTERVALS as u32;
+        }
+    }
+    std::thread::scope(|s| {
+        s.spawn(|| send(&a, &b));
+        for _ in 0..20 {
+            dp.auto_balance(&mut dp.state.lock());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    assert_eq!(dp.drops(), []);
+    assert_eq!(places(&dp), 1, "one queue each");
+}
+
+#[test]
+fn packets_that_wait_for_others_leave_in_time_and_with_naps() {
+    let (a, b, dp) = rig();
+    dp.configure_polling(PollConfig { tx_flush_us: 200, ..dp.polling_config() });
+    send(&a, &b);
+    a.arrive(0, &udp(1, 60));
+    eventually("a packet alone", || b.count() == PACKETS + 1);
+    dp.configure_polling(PollConfig { max_sleep_us: 500, ..dp.polling_config() });
+    send(&a, &b);
+    eventually("naps", || number(&dp.pmd_perf_show(None), "- sleep iterations") > 0);
+    assert_eq!(dp.drops(), []);
+}
+
+#[test]
+fn what_is_remembered_and_how_it_is_counted() {
+    let (a, b, dp) = rig();
+    let hits = |dp: &Datapath| {
+        let text = dp.pmd_stats_show(None);
+        let sum = |name| text.split(" core_id ").skip(1).map(|t| number(t, name)).sum::<u64>();
+        ["emc hits", "smc hits", "megaflow hits"].map(sum)
+    };
+    send(&a, &b);
+    let [emc, smc, _] = hits(&dp);
+    assert!(emc > PACKETS / 2 && smc == 0);
+    // Not this port's packets.
+    assert!(dp.set_emc(PortNo(1), false).unwrap() && !dp.set_emc(PortNo(1), false).unwrap());
+    dp.pmd_stats_clear(None);
+    send(&a, &b);
+    let [emc, smc, megaflow] = hits(&dp);
+    assert!(smc == 0 && megaflow > 0, "{emc} {megaflow}");
+    // But signatures of them.
+    dp.configure_polling(PollConfig { signatures: true, ..dp.polling_config() });
+    dp.pmd_stats_clear(None);
+    send(&a, &b);
+    let [emc, smc, _] = hits(&dp);
+    assert!(emc == 0 && smc > PACKETS / 2, "{emc} {smc}");
+}
