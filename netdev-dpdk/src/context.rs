@@ -3,8 +3,9 @@
 use crate::args::{Init, eal_args};
 use crate::device::DpdkDevice;
 use crate::ffi::eal;
-use crate::ffi::port::Port;
+use crate::ffi::port::{self, Port};
 use crate::mempools::Mempools;
+use crate::prepare::Prepared;
 use netdev::{Netdev, Provider, StringMap};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -27,6 +28,7 @@ pub struct Dpdk {
     pub(crate) devices: Mutex<Vec<Weak<DpdkDevice>>>,
     /// Held while devices are attached, detached or looked up.
     pub(crate) bus: Mutex<()>,
+    pub(crate) prepared: Prepared,
     /// Threads that send: each wants a queue of its own.
     senders: AtomicU16,
 }
@@ -107,15 +109,22 @@ impl Dpdk {
             mempools: Mempools::new(other_config),
             devices: Mutex::default(),
             bus: Mutex::default(),
+            prepared: Prepared::default(),
             senders: AtomicU16::new(2),
         });
+        port::hear_resets();
         watch(&dpdk);
         Ok(dpdk)
     }
 
     /// How many threads send: as many transmit queues are asked for when a port starts.
+    ///
+    /// Ports that were started with another number ask for a restart ([`Netdev::needs_reopen`]).
     pub fn set_senders(&self, threads: u16) {
-        self.senders.store(threads.max(1), Ordering::Relaxed);
+        let threads = threads.max(1);
+        if self.senders.swap(threads, Ordering::Relaxed) != threads {
+            self.open_devices().iter().for_each(|d| d.want_senders(threads));
+        }
     }
 
     pub(crate) fn senders(&self) -> u16 {

@@ -6,12 +6,12 @@ use crate::ffi::text::strerror;
 use crate::ffi::xstats;
 use crate::mempools::{self, Need};
 use crate::options::Options;
-use crate::running::{Running, Shape, SoftCounters};
+use crate::running::{Running, Shape, Soft, SoftCounters};
 use crate::status;
 use flow::EthAddr;
 use netdev::policer::Policer;
 use netdev::{DeviceStats, LinkState, Netdev, NetdevError, Policing, RxQueue, StringMap, TxQueue};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tracing::{debug, error, info, warn};
@@ -26,6 +26,7 @@ pub struct DpdkDevice {
     wants_reset: AtomicBool,
     counters: Arc<SoftCounters>,
     policer: Arc<Policer>,
+    steering: Arc<AtomicBool>,
 }
 
 struct State {
@@ -79,6 +80,7 @@ impl DpdkDevice {
             wants_reset: AtomicBool::new(false),
             counters: Arc::default(),
             policer: Arc::default(),
+            steering: Arc::default(),
         }
     }
 
@@ -95,10 +97,21 @@ impl DpdkDevice {
         self.state.lock().running.clone()
     }
 
-    /// Notices a change of the link.
+    /// So many threads send now.
+    pub(crate) fn want_senders(&self, threads: u16) {
+        self.state.lock().wanted.n_txq = threads;
+        self.changed();
+    }
+
+    /// Notices a change of the link, and that the device asks to be reset.
     pub(crate) fn look_at_link(&self) {
         let mut state = self.state.lock();
         let Some(port) = state.port.filter(|p| p.is_valid()) else { return };
+        if port.take_reset() {
+            info!(target: "netdev_dpdk", "{}: Device reset requested.", self.name);
+            self.wants_reset.store(true, Ordering::Relaxed);
+            self.changed();
+        }
         let now = port.link();
         if now.is_up != state.link.is_up {
             state.link_resets += 1;
@@ -115,7 +128,7 @@ impl DpdkDevice {
     }
 
     /// Finds the device that `devargs` names, or attaches it. The flag tells which.
-    fn find(&self, devargs: &str) -> Result<(Port, bool), NetdevError> {
+    fn find(&self, bus: &MutexGuard<'_, ()>, devargs: &str) -> Result<(Port, bool), NetdevError> {
         let failed = || {
             let text = format!("Error attaching device '{devargs}' to DPDK");
             warn!(target: "netdev_dpdk", "{text}");
@@ -132,12 +145,7 @@ impl DpdkDevice {
         if let Some(port) = port::find(devargs) {
             return Ok((port, false));
         }
-        let begin = std::time::Instant::now();
-        port::attach(devargs).map_err(|_| failed())?;
-        let port = port::find(devargs).ok_or_else(failed)?;
-        let us = begin.elapsed().as_micros();
-        info!(target: "netdev_dpdk", "Device '{devargs}' attached to DPDK in {us} us");
-        Ok((port, true))
+        Dpdk::attach(bus, devargs).map(|p| (p, true)).ok_or_else(failed)
     }
 
     /// Takes the device that `devargs` names, unless it is ours already.
@@ -149,8 +157,14 @@ impl DpdkDevice {
         if let Some(port) = mine {
             return Ok(port);
         }
-        let _bus = self.dpdk.bus.lock();
-        let (port, attached) = self.find(devargs)?;
+        let bus;
+        let (port, attached) = match self.dpdk.prepared.take(devargs) {
+            Some(port) => (port, true),
+            None => {
+                bus = self.dpdk.bus.lock();
+                self.find(&bus, devargs)?
+            }
+        };
         if let Some(other) = self.dpdk.user_of(port).filter(|d| !std::ptr::eq(&**d, self)) {
             let text = format!(
                 "'{}' is trying to use device '{devargs}' which is already in use by '{}'",
@@ -212,7 +226,7 @@ impl DpdkDevice {
     /// The started port; started, or started anew, if it is not what was asked for and nobody uses it.
     fn started(&self) -> Result<Arc<Running>, NetdevError> {
         let mut state = self.state.lock();
-        state.wanted.n_txq = state.wanted.n_txq.max(self.dpdk.senders());
+        state.wanted.n_txq = self.dpdk.senders();
         let wanted = state.wanted;
         let needs_reset = self.wants_reset.load(Ordering::Relaxed);
         if let Some(running) = &state.running {
@@ -251,9 +265,13 @@ impl DpdkDevice {
         if let Some(mac) = state.wanted_mac.take() {
             port.set_mac(mac).map_err(|e| failed(strerror(e)))?;
         }
-        let (counters, policer) = (self.counters.clone(), self.policer.clone());
-        let running = Running::start(&self.name, port, wanted, mempool, counters, policer)
-            .map_err(|e| failed(strerror(e)))?;
+        let soft = Soft {
+            counters: self.counters.clone(),
+            policer: self.policer.clone(),
+            steering: self.steering.clone(),
+        };
+        let running =
+            Running::start(&self.name, port, wanted, mempool, soft).map_err(|e| failed(strerror(e)))?;
         let running = Arc::new(running);
         state.mac = port.mac().unwrap_or_default();
         state.link = port.link();
@@ -430,6 +448,9 @@ impl Netdev for DpdkDevice {
         self.wants_reset.load(Ordering::Relaxed)
             || state.wanted_mac.is_some()
             || state.running.as_ref().is_some_and(differs)
+    }
+    fn set_tx_steering(&self, by_hash: bool) -> bool {
+        self.steering.swap(by_hash, Ordering::Relaxed) != by_hash
     }
     fn numa_id(&self) -> Option<u32> {
         Some(self.state.lock().wanted.socket)

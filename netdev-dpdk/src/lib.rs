@@ -13,8 +13,10 @@ mod device;
 mod ffi;
 mod mempools;
 mod options;
+mod prepare;
 mod running;
 mod status;
+mod steering;
 
 pub use context::{Dpdk, Startup};
 pub use ffi::eal::version;

@@ -4,12 +4,13 @@ use crate::ffi::mempool::Mempool;
 use crate::ffi::port::{ENOTSUP, Errno, Info, Port, Setup};
 use crate::ffi::queue::{Queues, Refused, Rx, Started};
 use crate::ffi::text::strerror;
+use crate::steering;
 use netdev::policer::Policer;
 use netdev::{RxQueue, TxOutcome, TxQueue};
-use packet::Batch;
+use packet::{Batch, Packet};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
@@ -45,8 +46,15 @@ pub struct Running {
     started: Arc<Started>,
     max_len: usize,
     is_bond: bool,
-    counters: Arc<SoftCounters>,
-    policer: Arc<Policer>,
+    soft: Soft,
+}
+
+/// What outlives a restart of the port.
+pub struct Soft {
+    pub counters: Arc<SoftCounters>,
+    pub policer: Arc<Policer>,
+    /// Packets are spread over the transmit queues by what they hold.
+    pub steering: Arc<AtomicBool>,
 }
 
 impl Running {
@@ -56,8 +64,7 @@ impl Running {
         port: Port,
         shape: Shape,
         mempool: Arc<Mempool>,
-        counters: Arc<SoftCounters>,
-        policer: Arc<Policer>,
+        soft: Soft,
     ) -> Result<Self, Errno> {
         let begin = Instant::now();
         let info = port.info().unwrap_or_default();
@@ -88,8 +95,7 @@ impl Running {
             started: Arc::new(started),
             max_len: crate::mempools::frame_len(shape.mtu) as usize,
             is_bond: info.driver == BOND,
-            counters,
-            policer,
+            soft,
         })
     }
 
@@ -210,14 +216,14 @@ impl RxQueue for DpdkRx {
         if self.running.is_bond && self.rx.queue() == 0 {
             self.stir_bond();
         }
-        if received > 0 && self.running.policer.is_active() {
+        if received > 0 && self.running.soft.policer.is_active() {
             let mut at = 0;
             batch.retain(|p| {
                 at += 1;
-                at <= before || self.running.policer.admit(p)
+                at <= before || self.running.soft.policer.admit(p)
             });
             let kept = batch.len() - before;
-            self.running.counters.rx_policed.fetch_add((received - kept) as u64, Ordering::Relaxed);
+            self.running.soft.counters.rx_policed.fetch_add((received - kept) as u64, Ordering::Relaxed);
             received = kept;
         }
         received
@@ -235,12 +241,45 @@ struct DpdkTx {
 
 impl TxQueue for DpdkTx {
     fn send(&mut self, batch: &mut Batch) -> TxOutcome {
-        let r = &*self.running;
+        if self.running.n_txq() > 1 && self.running.soft.steering.load(Ordering::Relaxed) {
+            return self.send_by_hash(batch);
+        }
+        self.running.send(self.queue, batch)
+    }
+}
+
+impl DpdkTx {
+    /// Each flow by a queue of its own choice.
+    #[cold]
+    fn send_by_hash(&self, batch: &mut Batch) -> TxOutcome {
+        let n_txq = u32::from(self.running.n_txq());
+        let mut outcome = TxOutcome::default();
+        let mut rest: Vec<(u16, Packet)> =
+            batch.drain(..).map(|p| ((steering::hash(&p) % n_txq) as u16, p)).collect();
+        rest.sort_by_key(|(queue, _)| *queue);
+        let mut rest = rest.into_iter().peekable();
+        while let Some((queue, first)) = rest.next() {
+            batch.push(first);
+            while let Some((_, packet)) = rest.next_if(|(next, _)| *next == queue) {
+                batch.push(packet);
+            }
+            let part = self.running.send(queue, batch);
+            outcome.sent += part.sent;
+            outcome.dropped_too_big += part.dropped_too_big;
+            outcome.dropped_full += part.dropped_full;
+        }
+        outcome
+    }
+}
+
+impl Running {
+    fn send(&self, queue: u16, batch: &mut Batch) -> TxOutcome {
         // Only threads that share the queue ever wait here, and for one batch.
-        let sent = r.started.send(self.queue, r.max_len, batch);
+        let sent = self.started.send(queue, self.max_len, batch);
         if sent.full + sent.too_big + sent.no_buffer > 0 {
-            r.counters.tx_failed.fetch_add(u64::from(sent.full + sent.no_buffer), Ordering::Relaxed);
-            r.counters.tx_too_big.fetch_add(u64::from(sent.too_big), Ordering::Relaxed);
+            let c = &self.soft.counters;
+            c.tx_failed.fetch_add(u64::from(sent.full + sent.no_buffer), Ordering::Relaxed);
+            c.tx_too_big.fetch_add(u64::from(sent.too_big), Ordering::Relaxed);
         }
         TxOutcome {
             sent: sent.sent,

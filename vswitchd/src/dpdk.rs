@@ -25,9 +25,16 @@ mod imp {
     pub struct Dpdk(Startup);
 
     impl Dpdk {
-        /// Starts DPDK when the database wants it, and tells it what else concerns it.
-        pub fn configure(&mut self, other_config: &BTreeMap<String, String>, env: &Env) {
+        /// Starts DPDK when the database wants it, and tells it what else concerns it. `devices` are those that
+        /// ports will ask for, in that order (`dpdk-devargs`).
+        pub fn configure(
+            &mut self,
+            other_config: &BTreeMap<String, String>,
+            devices: Vec<String>,
+            env: &Env,
+        ) {
             if let Some(dpdk) = self.0.configure(other_config) {
+                dpdk.prepare(devices);
                 env.add_provider(dpdk.clone());
             }
             if let Some(dpdk) = self.0.get() {
@@ -87,7 +94,7 @@ mod imp {
 
     impl Dpdk {
         /// Says once that there is no DPDK, if the database wants it.
-        pub fn configure(&mut self, other_config: &BTreeMap<String, String>, _env: &Env) {
+        pub fn configure(&mut self, other_config: &BTreeMap<String, String>, _: Vec<String>, _: &Env) {
             let wanted = other_config.get("dpdk-init").is_some_and(|v| v.eq_ignore_ascii_case("true"));
             if wanted && !self.is_told {
                 self.is_told = true;

@@ -139,7 +139,7 @@ thread_local! {
 
 /// Makes the calling thread one that mempools know, until it ends. Cheap when it is one already.
 #[inline]
-pub(super) fn enrol() {
+pub fn enrol() {
     let _ = LCORE.try_with(|lcore| {
         if lcore.is_registered.get().is_none() {
             // SAFETY: may be called by any thread that EAL did not start, once; EAL is up, as there is a queue.

@@ -3,8 +3,8 @@
 use super::raw;
 use super::text::{c_string, copy};
 use flow::EthAddr;
-use parking_lot::Mutex;
-use std::ffi::c_int;
+use parking_lot::{Mutex, RwLock};
+use std::ffi::{c_int, c_void};
 use std::mem::zeroed;
 use std::ptr::null;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +21,10 @@ const EBUSY: Errno = 16;
 const PORTS_MAX: usize = raw::RTE_MAX_ETHPORTS as usize;
 /// Ports that are set up, or being closed: whoever does either has set the port's flag.
 static IN_USE: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
-/// Held where devices come and go, and where their memory is looked at.
+/// Held where devices come and go, and where they are looked for.
 static DEVICES: Mutex<()> = Mutex::new(());
+/// Held by those who look at a device's memory, and by who takes a device away. One that comes disturbs nobody.
+static MEMORY: RwLock<()> = RwLock::new(());
 
 /// A port that nobody else sets up or closes.
 #[derive(Debug)]
@@ -164,7 +166,7 @@ impl Port {
     }
 
     pub fn info(self) -> Option<Info> {
-        let _devices = DEVICES.lock();
+        let _memory = MEMORY.read();
         let info = self.raw_info()?;
         // SAFETY: DPDK fills in static strings, a pointer to the device's flags, and the device, all of which
         // live while the port is not closed, for which the lock is held.
@@ -250,6 +252,7 @@ impl Port {
         let ports = if remove { self.siblings() } else { vec![self] };
         let _claims = ports.into_iter().map(Claim::new).collect::<Result<Vec<_>, _>>()?;
         let _devices = DEVICES.lock();
+        let _memory = MEMORY.write();
         let device = self.raw_info().map(|i| i.device).filter(|d| !d.is_null());
         // SAFETY: nobody uses the port's queues, or those of its siblings, while they are claimed here, nor
         // looks at the device's memory. The device outlives its ports.
@@ -290,6 +293,11 @@ impl Port {
             raw::rte_eth_promiscuous_enable(self.0);
             raw::rte_eth_allmulticast_enable(self.0);
         }
+    }
+
+    /// Whether the device has asked to be reset since this was last asked.
+    pub fn take_reset(self) -> bool {
+        RESETS.get(usize::from(self.0)).is_some_and(|asked| asked.swap(false, Ordering::Relaxed))
     }
 
     pub fn set_link_up(self, up: bool) -> Result<(), Errno> {
@@ -348,5 +356,46 @@ impl Port {
         conf.autoneg = wanted.autoneg.into();
         // SAFETY: reads the structure.
         check(unsafe { raw::rte_eth_dev_flow_ctrl_set(self.0, &mut conf) })
+    }
+}
+
+/// Ports whose devices ask to be reset, by number: a driver says so on a thread of its own.
+static RESETS: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
+
+extern "C" fn on_reset(port: u16, _: raw::rte_eth_event_type, _: *mut c_void, _: *mut c_void) -> c_int {
+    if let Some(asked) = RESETS.get(usize::from(port)) {
+        asked.store(true, Ordering::Relaxed);
+    }
+    0
+}
+
+/// Notes from now on when devices ask to be reset ([`Port::take_reset`]).
+pub fn hear_resets() {
+    // SAFETY: `on_reset` has the callback's type, lives for ever, and only sets a flag. It is called for ports that
+    // come later, too.
+    let result = unsafe {
+        raw::rte_eth_dev_callback_register(
+            raw::RTE_ETH_ALL as u16,
+            raw::RTE_ETH_EVENT_INTR_RESET,
+            Some(on_reset),
+            std::ptr::null_mut(),
+        )
+    };
+    if result != 0 {
+        tracing::error!(target: "netdev_dpdk", "Ethernet device callback register error: {}", super::text::strerror(-result));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reset_is_asked_for_once() {
+        let port = Port(3);
+        assert!(!port.take_reset());
+        assert_eq!(on_reset(3, raw::RTE_ETH_EVENT_INTR_RESET, std::ptr::null_mut(), std::ptr::null_mut()), 0);
+        assert!(!Port(4).take_reset() && port.take_reset() && !port.take_reset());
+        assert_eq!(on_reset(u16::MAX, 0, std::ptr::null_mut(), std::ptr::null_mut()), 0);
     }
 }

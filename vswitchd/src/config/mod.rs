@@ -76,6 +76,15 @@ pub struct Desired {
     pub problems: Vec<Problem>,
 }
 
+impl Desired {
+    /// `dpdk-devargs` of all `dpdk` ports, in the order in which they will be opened.
+    pub fn dpdk_devices(&self) -> Vec<String> {
+        let interfaces = self.bridges.values().flat_map(|bridge| bridge.interfaces.values());
+        let ports = interfaces.filter(|interface| interface.kind == "dpdk");
+        ports.filter_map(|port| port.options.get("dpdk-devargs").cloned()).collect()
+    }
+}
+
 /// The SSL table's row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFiles {
