@@ -22,6 +22,8 @@ use std::time::Duration;
 /// Real time between two looks at a clock that is stopped.
 const STOPPED_NAP: Duration = Duration::from_millis(10);
 const IDLE_NAP: Duration = Duration::from_secs(60);
+/// Of the thread, in bytes.
+const STACK: usize = 8 << 20;
 
 type Key = (SwitchId, OfPort);
 
@@ -191,7 +193,8 @@ impl Monitor {
                 };
             }
         };
-        let thread = std::thread::Builder::new().name("monitor".to_owned()).spawn(life)?;
+        // What it sends may run through many lists of actions on this thread.
+        let thread = std::thread::Builder::new().name("monitor".to_owned()).stack_size(STACK).spawn(life)?;
         Ok(Monitor { fabric: fabric.clone(), thread: Some(thread) })
     }
 }

@@ -314,7 +314,8 @@ impl Datapath {
             let stop = Arc::new(AtomicBool::new(false));
             let (shared, stopped) = (Arc::clone(&self.shared), Arc::clone(&stop));
             let name = format!("handler{}", state.handlers.len() + 1);
-            let thread = std::thread::Builder::new().name(name).spawn(move || serve(&shared, &stopped));
+            let thread = std::thread::Builder::new().name(name).stack_size(crate::STACK);
+            let thread = thread.spawn(move || serve(&shared, &stopped));
             if let Err(error) = &thread {
                 tracing::error!("cannot start an upcall handler: {error}");
                 return;

@@ -36,7 +36,7 @@ causes! {
     /// The same for a `userspace` action.
     UserspaceActionError, "datapath_drop_userspace_action_error",
         Some(&coverage::counter::datapath_drop_userspace_action_error);
-    /// Recirculated more often than [`crate::RECIRCULATIONS_MAX`].
+    /// Recirculated more often than [`crate::RECIRCULATIONS_MAX`], or beyond [`crate::NESTING_MAX`] lists of actions.
     RecircError, "datapath_drop_recirc_error", Some(&coverage::counter::datapath_drop_recirc_error);
     /// Output to a port that does not exist.
     InvalidPort, "datapath_drop_invalid_port", Some(&coverage::counter::datapath_drop_invalid_port);

@@ -10,12 +10,29 @@ use flow::{Flow, Tunnel};
 use packet::proto::header_len;
 use packet::{GsoKind, edit};
 
-/// Passes through the table that one packet may make after the first.
-pub const RECIRCULATIONS_MAX: usize = 8;
+/// Passes through the table that one packet may make after the first. (Debian's daemon lets 6 happen; OVN's gateway
+/// routers need more.)
+pub const RECIRCULATIONS_MAX: usize = 32;
+
+/// Lists of actions under way at one moment: each is within the one before it, or for what recirculated there.
+pub const NESTING_MAX: usize = 128;
+
+/// Stack of a thread that runs actions, in bytes: room for [`NESTING_MAX`] lists of actions, without optimisation.
+pub const STACK: usize = 8 << 20;
 
 impl Worker {
-    /// Runs `actions` on `items` and leaves it empty.
+    /// Runs `actions` on `items` and leaves it empty. `depth` is the number of recirculations before.
     pub fn execute(&mut self, view: View<'_>, actions: &[Action], items: &mut Items, depth: usize) {
+        if self.nesting >= NESTING_MAX {
+            self.drop_items(items, DropCause::RecircError);
+            return;
+        }
+        self.nesting += 1;
+        self.run_list(view, actions, items, depth);
+        self.nesting -= 1;
+    }
+
+    fn run_list(&mut self, view: View<'_>, actions: &[Action], items: &mut Items, depth: usize) {
         for (i, action) in actions.iter().enumerate() {
             if items.is_empty() {
                 return;

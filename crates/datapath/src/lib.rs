@@ -10,7 +10,7 @@
 //! All of them run the same `worker` code. Polling and socket threads never wait for anybody: tables are
 //! read as `quiescent` snapshots, configuration comes by mailbox, upcalls leave through bounded queues.
 //!
-//! Limits: [`PORTS_MAX`], [`RECIRCULATIONS_MAX`], [`UPCALLS_MAX`], [`UPCALLS_PER_PORT_MAX`], [`METERS_MAX`],
+//! Limits: [`PORTS_MAX`], [`RECIRCULATIONS_MAX`], [`NESTING_MAX`], [`UPCALLS_MAX`], [`UPCALLS_PER_PORT_MAX`], [`METERS_MAX`],
 //! [`BANDS_MAX`], and the number of megaflows ([`dpif::Dpif::set_flow_limit`]). Beyond each, packets are dropped and counted by port and
 //! cause ([`DropCause`]), but a megaflow beyond the limit is just not installed.
 
@@ -54,7 +54,7 @@ pub use crate::assign::{Core, Policy};
 pub use crate::balance::AutoBalance;
 pub use crate::datapath::{Datapath, PortError};
 pub use drops::{DropCause, PortDrops, PortTotals};
-pub use execute::RECIRCULATIONS_MAX;
+pub use execute::{NESTING_MAX, RECIRCULATIONS_MAX, STACK};
 pub use meter::{BANDS_MAX, METERS_MAX};
 pub use poll_config::PollConfig;
 pub use saved::{SavedDatapath, SavedFlow, SavedPort};

@@ -159,7 +159,7 @@ pub(crate) fn start(
         Some(wake) => Some((epoll_with(wake)?, Arc::clone(wake))),
         None => None,
     };
-    let thread = std::thread::Builder::new().name(name);
+    let thread = std::thread::Builder::new().name(name).stack_size(crate::STACK);
     let join = thread.spawn(move || match (epoll, kind) {
         (Some((epoll, wake)), _) => poller.run_waiting(&epoll, &wake),
         (None, Kind::Pmd { core, .. }) => poller.run_polling(core),

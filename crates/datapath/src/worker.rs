@@ -107,6 +107,8 @@ pub(crate) struct Worker {
     spare_keys: Vec<Keys>,
     /// Counts for packets that came in by no port, or by one that is gone.
     pub(crate) nowhere: Arc<PortCounters>,
+    /// Lists of actions under way.
+    pub(crate) nesting: usize,
 }
 
 /// Packets of one batch that hit one megaflow.
@@ -137,6 +139,7 @@ impl Worker {
             seed: Seed::get(),
             spare_keys: Vec::new(),
             nowhere: Arc::default(),
+            nesting: 0,
         }
     }
 

@@ -67,6 +67,24 @@ fn recirculation_parses_again_and_ends() {
     assert_eq!(dropped(&dp, DropCause::RecircError), 2);
 }
 
+/// Lists within lists, each of which recirculates: the stack is enough, and what is too deep is dropped.
+#[test]
+fn lists_within_lists_end() {
+    let run = || {
+        let (a, b) = two_wires();
+        let switch = Switch::new(|u| {
+            let innermost = vec![Action::Recirc(u.key.recirc_id + 1)];
+            let nested = (0..16).fold(innermost, |list, _| vec![Action::Clone(list), Action::PopVlan]);
+            reply(nested)
+        });
+        let dp = datapath(&[&a, &b], &switch);
+        // Every pass through the table is an upcall at first, and then all of them one call within the other.
+        (0..3).for_each(|_| inject(&dp, &udp(1, 100)));
+        assert!(dropped(&dp, DropCause::RecircError) > 0);
+    };
+    std::thread::Builder::new().stack_size(crate::STACK).spawn(run).unwrap().join().unwrap();
+}
+
 #[test]
 fn copies_do_not_see_what_is_done_to_others() {
     let set = |port| {
