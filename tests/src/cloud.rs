@@ -160,11 +160,28 @@ impl Cloud {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// Starts a Python program in a namespace; it is killed at the end of the test.
-    pub fn serve(&mut self, namespace: &str, program: &str) {
+    /// Starts a Python program in a namespace; it is killed at the end of the test, or by [`Cloud::end`].
+    pub fn serve(&mut self, namespace: &str, program: &str) -> usize {
         let mut command = self.prepared(namespace, "python3 -c");
         let child = command.arg(program).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.started.push(child.unwrap());
+        self.keep(child.unwrap())
+    }
+
+    /// A process that ends with the test at the latest.
+    pub(crate) fn keep(&mut self, child: Child) -> usize {
+        self.started.push(child);
+        self.started.len() - 1
+    }
+
+    /// How many such processes there are.
+    pub(crate) fn children(&self) -> usize {
+        self.started.len()
+    }
+
+    /// Kills one of them.
+    pub fn end(&mut self, child: usize) {
+        let _ = self.started[child].kill();
+        let _ = self.started[child].wait();
     }
 
     /// `ip` in a namespace.
@@ -195,19 +212,20 @@ impl Cloud {
     }
 
     /// Starts a TCP server that tells everybody its own name and the address that it sees.
-    pub fn say(&mut self, namespace: &str, port: u16) {
+    pub fn say(&mut self, namespace: &str, port: u16) -> usize {
         let family = "socket.AF_INET6";
         let program = format!(
             "import socket\ns=socket.socket({family})\ns.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\n\
              s.bind((\"::\",{port}))\ns.listen(64)\nwhile True:\n c,a=s.accept()\n \
              c.sendall((\"{namespace} \"+a[0].replace(\"::ffff:\",\"\")).encode())\n c.close()"
         );
-        self.serve(namespace, &program);
+        let child = self.serve(namespace, &program);
         let end = Instant::now() + PATIENCE;
         while !self.run(namespace, "ss -Hltn").contains(&format!(":{port}")) {
             assert!(Instant::now() < end, "{namespace} does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
+        child
     }
 
     /// The daemons' logs.

@@ -9,6 +9,7 @@ pub mod differential;
 pub mod net;
 pub mod neutron;
 pub mod ovn;
+pub mod probes;
 
 use std::fs;
 use std::os::unix::net::UnixStream;

@@ -109,6 +109,11 @@ impl Ovn {
         }
     }
 
+    /// What a hypervisor's ovn-controller has logged.
+    pub fn controller_log(&self, no: usize) -> String {
+        std::fs::read_to_string(self.sandbox(no).path("ovn-controller.log")).unwrap_or_default()
+    }
+
     /// The hypervisors' ovn-controllers and daemons, in their own words.
     pub fn logs(&self) -> String {
         let log = |h: &crate::cloud::Hypervisor| {
