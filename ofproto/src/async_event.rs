@@ -12,8 +12,9 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// Events that wait for the main task; beyond it packet-ins are dropped and counted. Rule events are
-/// never dropped: there is one for each change of a table.
-pub const QUEUE_LEN: usize = 1_024;
+/// never dropped: there is one for each change of a table. There is room for what all packet-outs do that a
+/// connection reads at once.
+pub const QUEUE_LEN: usize = 4_096;
 
 /// A packet for controllers, with the context in which it was sent.
 #[derive(Clone, Debug)]

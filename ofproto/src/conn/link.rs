@@ -8,12 +8,15 @@ use openflow::msg::error_msg;
 use openflow::msg::hello::{Hello, VersionSet, negotiate};
 use openflow::{Form, Frame, OfError, Version, frame, identify};
 use parking_lot::Mutex;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use stream::{Action, Reconnect, Stream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, WriteHalf};
 use tokio::sync::{Notify, mpsc};
+use tokio::task::unconstrained;
 
 /// Bytes of output beyond which no further requests of a connection are read or handled: a peer that takes
 /// no replies gets no more of them.
@@ -55,6 +58,8 @@ struct Counts {
     updates: AtomicUsize,
     /// Somebody waits until there are none.
     updates_awaited: AtomicBool,
+    /// The socket takes nothing now, because the peer does not read as fast as we write.
+    stalled: AtomicBool,
     /// Requests wait for output to drain.
     held: AtomicBool,
 }
@@ -83,16 +88,16 @@ impl LinkHandle {
         let _ = self.out.send(Output::Bytes(bytes));
     }
 
-    /// Queues a packet-in; the caller keeps [`LinkHandle::packet_ins`] below a limit.
+    /// Queues a packet-in; the caller keeps [`LinkHandle::packet_ins_stalled`] below a limit.
     pub fn send_packet_in(&self, bytes: Bytes) {
         self.counts.queued.fetch_add(bytes.len(), SeqCst);
         self.counts.packet_ins.fetch_add(1, Relaxed);
         let _ = self.out.send(Output::PacketIn(bytes));
     }
 
-    /// Packet-ins that the link has not taken yet, which it stops doing when the peer does not read.
-    pub fn packet_ins(&self) -> usize {
-        self.counts.packet_ins.load(Relaxed)
+    /// Packet-ins that wait because the peer does not read; 0 while the link only has not had its turn yet.
+    pub fn packet_ins_stalled(&self) -> usize {
+        if self.counts.stalled.load(Relaxed) { self.counts.packet_ins.load(Relaxed) } else { 0 }
     }
 
     /// Queues a flow update; the caller keeps [`LinkHandle::update_bytes`] near a limit.
@@ -406,7 +411,7 @@ impl Link<'_> {
                     Ok(_) => if let Err(e) = self.deliver(&mut input).await { return e; },
                     Err(e) => return e.into(),
                 },
-                n = wr.write(&self.pending), if !self.pending.is_empty() => match n {
+                n = write(&mut wr, &self.pending, &self.handle.counts), if !self.pending.is_empty() => match n {
                     Ok(0) => return eof(),
                     Ok(n) => if let Err(e) = self.written(n, reading).await { return e; },
                     Err(e) => return e.into(),
@@ -505,6 +510,17 @@ impl Link<'_> {
         Form::OfptEchoRequest.put(self.version, 0, &mut message, |_| ());
         self.handle.send(message);
     }
+}
+
+/// Writes some of what is pending, and notes whether the socket takes it.
+async fn write(wr: &mut WriteHalf<Stream>, pending: &[u8], counts: &Counts) -> io::Result<usize> {
+    // Unconstrained, because a task that has used up its turn would look like a socket that is full.
+    let write = poll_fn(|cx| {
+        let written = Pin::new(&mut *wr).poll_write(cx, pending);
+        counts.stalled.store(written.is_pending(), Relaxed);
+        written
+    });
+    unconstrained(write).await
 }
 
 #[cfg(test)]

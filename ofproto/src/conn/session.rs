@@ -201,7 +201,7 @@ impl Conn {
     }
 
     fn pass_packet_in(&self, message: Bytes) {
-        if self.link.packet_ins() >= self.queue_size {
+        if self.link.packet_ins_stalled() >= self.queue_size {
             tracing::info!(target: "connmgr", "{}: dropping packet-in due to queue overflow", self.name);
             coverage::counter::rconn_overflow.inc();
             return;

@@ -167,6 +167,26 @@ async fn output_beyond_the_limit_holds_requests_back_until_it_has_drained() {
 }
 
 #[tokio::test]
+async fn packet_ins_are_stalled_by_a_peer_that_does_not_read_and_by_nothing_else() {
+    let mut peer = start(VersionSet::ALL);
+    let up = peer.greet(&of13(0, 1)).await;
+    let big = Bytes::from([&[4, 10, 0xff, 0xf8, 0, 0, 0, 0][..], &[0; 0xfff0]].concat());
+    // More than the socket takes, before the link had a turn.
+    let n = 64;
+    (0..n).for_each(|_| up.link.send_packet_in(big.clone()));
+    assert_eq!(up.link.packet_ins_stalled(), 0);
+    while up.link.packet_ins_stalled() == 0 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..n {
+        assert_eq!(peer.receive().await.len(), big.len());
+    }
+    while up.link.packet_ins_stalled() != 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn closing_writes_what_is_queued() {
     let mut peer = start(VersionSet::ALL);
     let up = peer.greet(&of13(0, 1)).await;

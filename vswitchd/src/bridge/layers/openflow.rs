@@ -154,18 +154,23 @@ impl Drop for OpenFlow {
 
 impl Domain {
     fn handle(&mut self, event: Option<ConnEvent>) {
-        let openflow = &mut self.openflow;
         let mut next = event;
         for _ in 0..EVENTS_AT_ONCE {
             let Some(event) = next.take() else { break };
-            openflow.ofproto.handle_event(event);
-            next = openflow.events.try_recv().ok();
+            self.openflow.ofproto.handle_event(event);
+            self.tell_controllers();
+            next = self.openflow.events.try_recv().ok();
         }
         if let Some(event) = next {
-            openflow.ofproto.handle_event(event);
+            self.openflow.ofproto.handle_event(event);
         }
+        self.tell_controllers();
+    }
+
+    /// Empties the queue of news; packets that messages sent may have filled it.
+    fn tell_controllers(&mut self) {
         for event in self.fabric.async_queue.take() {
-            openflow.ofproto.handle_async(event);
+            self.openflow.ofproto.handle_async(event);
         }
     }
 }
