@@ -54,3 +54,74 @@ text("ovsdb_messages", [
     '{"id":3,"result":[{"uuid":["uuid","00000000-0000-0000-0000-000000000001"]}],"error":null}',
     '{"id":null,"method":"stolen","params":["ovs_vswitchd"]}'])
 text("unixctl_wire", ['{"id":0,"method":"version","params":["a","b"]}', '{"id":"x","method":1,"params":{}}'], b"\x03")
+
+def outer(proto, payload, six=False):
+    if six:
+        return ETH + b"\x86\xdd" + struct.pack(">IHBB16s16s", 6 << 28, len(payload), proto, 64, b"\xfd" + bytes(15),
+            b"\xfd" + bytes(14) + b"\1") + payload
+    return ETH + b"\x08\0" + struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), 1, 0, 64, proto, 0,
+        b"\x0a\0\0\1", b"\x0a\0\0\2") + payload
+
+def datagram(port, payload):
+    return struct.pack(">HHHH", 40000, port, 8 + len(payload), 0) + payload
+
+INNER = ETH + b"\x08\0" + IP4 + struct.pack(">HHIIHHHH", 1, 2, 3, 4, 0x5002, 5, 0, 0)
+TUNNELS = {  # the number of the protocol, the outer one, what is behind it
+    "erspan1": (0, 47, struct.pack(">HHIHHI", 0x1000, 0x88BE, 5, 0x1000, 7, 3) + INNER),
+    "erspan2": (0, 47, struct.pack(">HHIHHII", 0x1000, 0x22EB, 5, 0x2000, 7, 3, 0x11) + INNER),
+    "geneve": (1, 17, datagram(6081, b"\0\0\x65\x58\0\0\7\0" + INNER)),
+    "geneve-options": (1, 17, datagram(6081, b"\3\x40\x65\x58\0\0\7\0\1\2\x80\2\0\0\0\1\0\0\0\2" + INNER)),
+    "gre": (2, 47, b"\0\0\x65\x58" + INNER), "gre-key-seq": (2, 47, b"\x30\0\x08\0\0\0\0\7\0\0\0\1" + INNER[14:]),
+    "gtpu": (3, 17, datagram(2152, b"\x30\xff" + struct.pack(">HI", len(INNER) - 14, 7) + INNER[14:])),
+    "gtpu-seq": (3, 17, datagram(2152, b"\x32\xff" + struct.pack(">HII", len(INNER) - 10, 7, 9) + INNER[14:])),
+    "vxlan": (6, 17, datagram(4789, b"\x08\0\0\0\0\0\7\0" + INNER)),
+    "vxlan-gbp": (6, 17, datagram(4789, b"\x88\x48\1\2\0\0\7\0" + INNER)),
+    "vxlan-gpe": (6, 17, datagram(4790, b"\x0c\0\0\1\0\0\7\0" + INNER[14:]))}
+for name, (kind, proto, payload) in TUNNELS.items():
+    six = {0: 4, 2: 5}.get(kind, kind)
+    put("tunnel_headers", {name: bytes([kind]) + outer(proto, payload),
+        name + "-odd": bytes([kind]) + outer(proto, payload + b"\0"), name + "-v6": bytes([six]) + outer(proto, payload, True)})
+
+def v4(proto, payload, src=1, dst=2, frag=0, number=1):
+    return b"\x08\0" + struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(payload), number, frag, 64, proto, 0,
+        bytes([10, 0, 0, src]), bytes([10, 0, 0, dst])) + payload
+
+def v6(proto, payload, src=1, dst=2):
+    return b"\x86\xdd" + struct.pack(">IHBB16s16s", 6 << 28, len(payload), proto, 64, b"\xfd" + bytes(14) + bytes([src]),
+        b"\xfd" + bytes(14) + bytes([dst])) + payload
+
+def tcp(src, dst, seq, ack, flags, payload=b""):
+    return struct.pack(">HHIIHHHH", src, dst, seq, ack, 0x5000 | flags, 8192, 0, 0) + payload
+
+def frames(*all_of):
+    return b"".join(bytes([len(f)]) + f for f in all_of)
+
+SYN, ACK, FIN, RST = 2, 16, 1, 4
+for name, ip in (("v4", v4), ("v6", v6)):
+    port = b"PORT 10,0,0,1,4,1\r\n" if ip is v4 else b"EPRT |2|fd00::1|1025|\r\n"
+    put("conntrack_packets", {
+        f"tcp-{name}": frames(ip(6, tcp(1000, 21, 1, 0, SYN)), ip(6, tcp(21, 1000, 9, 2, SYN | ACK), 2, 1),
+            ip(6, tcp(1000, 21, 2, 10, ACK)), ip(6, tcp(1000, 21, 2, 10, ACK, port)),
+            ip(6, tcp(20, 1025, 1, 0, SYN), 2, 1), ip(6, tcp(1000, 21, 2 + len(port), 10, FIN | ACK)),
+            ip(6, tcp(21, 1000, 10, 3, RST), 2, 1)),
+        f"udp-{name}": frames(ip(17, datagram(53, b"?")), ip(17, struct.pack(">HHHH", 53, 40000, 9, 0) + b"!", 2, 1)),
+        f"sctp-{name}": frames(ip(132, bytes(24)))})
+put("conntrack_packets", {
+    "icmp": frames(v4(1, b"\x08\0\0\0\0\1\0\1"), v4(1, b"\0\0\0\0\0\1\0\1", 2, 1)),
+    "error": frames(v4(17, datagram(53, b"?")), v4(1, b"\3\3\0\0\0\0\0\0" + v4(17, datagram(53, b"?"))[2:], 2, 1)),
+    "fragments": frames(v4(17, datagram(53, bytes(24)), frag=0x2000), v4(17, bytes(16), frag=4)),
+    "fragments-late": frames(v4(17, bytes(16), frag=4), v4(17, datagram(53, bytes(24)), frag=0x2000)),
+    "fragments-overlap": frames(v4(17, datagram(53, bytes(24)), frag=0x2000), v4(17, bytes(24), frag=3)),
+    "fragments-v6": frames(v6(44, b"\x11\0\0\1\0\0\0\7" + datagram(53, bytes(24))), v6(44, b"\x11\0\0\x20\0\0\0\7" + bytes(16))),
+    "icmp6": frames(v6(58, b"\x80\0\0\0\0\1\0\1"), v6(58, b"\x81\0\0\0\0\1\0\1", 2, 1))})
+text("conntrack_alg", ["PORT 10,0,0,1,4,1\r\n", "EPRT |1|10.0.0.1|1025|\r\n", "EPRT |2|fd00::1|1025|\r\n",
+    "227 Entering Passive Mode (10,0,0,1,4,1)\r\n", "229 Entering Extended Passive Mode (|||1025|)\r\n", "USER me\r\nPORT 1,2"])
+
+def control(state, flags, mine, yours):
+    return struct.pack(">BBBBIIIII", 0x20, state << 6 | flags, 3, 24, mine, yours, 100_000, 100_000, 0)
+
+def spoken(*messages):
+    return b"".join(b"\x0a" + bytes([len(m)]) + m for m in messages)
+
+put("bfd", {"up": spoken(control(1, 0, 9, 0), control(2, 0, 9, 7), control(3, 0, 9, 7), control(3, 0x20, 9, 7),
+    control(3, 0x10, 9, 7), control(1, 0, 9, 0)), "down": spoken(control(0, 0, 9, 7), control(1, 4, 9, 0) + b"\1\2\3\4")})
