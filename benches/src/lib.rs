@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
 use std::fs;
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 
 /// Debian's daemon.
 pub const STOCK: &str = "/usr/lib/openvswitch-switch/ovs-vswitchd";
@@ -22,6 +23,37 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
     (ticks(11) + ticks(12)) as f64 / 100.0
+}
+
+/// Seconds of processor time of the thread of a process whose name starts so; 0 if there is none.
+pub fn thread_seconds(pid: u32, name: &str) -> f64 {
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        if read("comm").starts_with(name) {
+            let stat = read("stat");
+            let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+            return (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0;
+        }
+    }
+    0.0
+}
+
+/// Cycles of the time stamp counter per second.
+pub fn tsc_hz() -> f64 {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix("cpu MHz")).unwrap();
+    line.trim_start_matches([' ', '\t', ':']).parse::<f64>().unwrap() * 1e6
+}
+
+/// Writes frames as a capture file.
+pub fn write_pcap(path: &Path, frames: impl Iterator<Item = Vec<u8>>) {
+    let mut out = std::io::BufWriter::new(fs::File::create(path).unwrap());
+    let words = |w: &[u32]| w.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
+    out.write_all(&words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1])).unwrap();
+    for frame in frames {
+        out.write_all(&words(&[0, 0, frame.len() as u32, frame.len() as u32])).unwrap();
+        out.write_all(&frame).unwrap();
+    }
 }
 
 /// Resident memory in bytes (proc(5), `status`).

@@ -9,10 +9,11 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
+use benches::{our_daemon, thread_seconds, tsc_hz, write_pcap};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
@@ -22,8 +23,6 @@ const STOCK: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 const FLOWS: [u32; 5] = [1, 1_000, 10_000, 100_000, 1_000_000];
 const WARM: Duration = Duration::from_millis(1_500);
 const MEASURE: Duration = Duration::from_secs(2);
-/// Clock ticks of `/proc/*/stat`, per second.
-const TICKS: f64 = 100.0;
 /// Processor time below which a rate says nothing.
 const TOO_SHORT: f64 = 0.05;
 const SOURCE: &str = "net_pcap0";
@@ -79,30 +78,6 @@ fn frame(i: u32) -> Vec<u8> {
     f
 }
 
-fn write_pcap(path: &Path, flows: u32) {
-    let mut out = std::io::BufWriter::new(fs::File::create(path).unwrap());
-    let words = |w: &[u32]| w.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>();
-    out.write_all(&words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1])).unwrap();
-    for i in 0..flows {
-        let frame = frame(i);
-        out.write_all(&words(&[0, 0, frame.len() as u32, frame.len() as u32])).unwrap();
-        out.write_all(&frame).unwrap();
-    }
-}
-
-/// Processor time in seconds of the thread of a process whose name starts so.
-fn thread_time(pid: u32, name: &str) -> f64 {
-    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
-        let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
-        if read("comm").starts_with(name) {
-            let stat = read("stat");
-            let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-            return (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / TICKS;
-        }
-    }
-    0.0
-}
-
 /// Packets per second, or why there is no figure.
 type Rate = Result<f64, String>;
 
@@ -156,9 +131,9 @@ fn through_switch(sandbox: &Sandbox, rules: &[String]) -> Rate {
     sandbox.ofctl(&["--bundle", "add-flows", "br0", "rules"]);
     sleep(WARM);
     let pid = sandbox.daemon_pid();
-    let (packets, time) = (sent(sandbox), thread_time(pid, "pmd-c"));
+    let (packets, time) = (sent(sandbox), thread_seconds(pid, "pmd-c"));
     sleep(MEASURE);
-    rate(sent(sandbox) - packets, thread_time(pid, "pmd-c") - time)
+    rate(sent(sandbox) - packets, thread_seconds(pid, "pmd-c") - time)
 }
 
 /// What DPDK does alone.
@@ -170,20 +145,13 @@ fn floor(pcap: &Path) -> Rate {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|e| e.to_string())?;
     sleep(Duration::from_secs(2) + MEASURE);
-    let time = thread_time(child.id(), "rte-worker");
+    let time = thread_seconds(child.id(), "rte-worker");
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     let text = String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned();
     let total = text.split("Accumulated forward statistics").nth(1).ok_or("failed")?;
     let packets = total.split("TX-packets:").nth(1).unwrap().trim_start();
     let end = packets.find(|c: char| !c.is_ascii_digit()).unwrap();
     rate(packets[..end].parse().unwrap(), time)
-}
-
-/// Cycles of the time stamp counter per second.
-fn frequency() -> f64 {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap();
-    let line = text.lines().find_map(|l| l.strip_prefix("cpu MHz")).unwrap();
-    line.trim_start_matches([' ', '\t', ':']).parse::<f64>().unwrap() * 1e6
 }
 
 fn measure(daemon: &Path, flows: &[u32], shapes: &[&str], dir: &Path) -> Vec<Rate> {
@@ -199,11 +167,6 @@ fn measure(daemon: &Path, flows: &[u32], shapes: &[&str], dir: &Path) -> Vec<Rat
         sandbox.vsctl(&["del-port", "br0", "in"]);
     }
     all
-}
-
-fn our_daemon() -> PathBuf {
-    let beside = || std::env::current_exe().unwrap().with_file_name("ovs-vswitchd");
-    std::env::var_os("OVS_RS_VSWITCHD").map_or_else(beside, PathBuf::from)
 }
 
 fn show(rate: &Rate, hz: f64) -> String {
@@ -229,12 +192,12 @@ fn main() {
     let shapes: Vec<&str> = named.split(',').collect();
     let directory = tempfile::tempdir().unwrap();
     for n in &flows {
-        write_pcap(&directory.path().join(format!("{n}.pcap")), *n);
+        write_pcap(&directory.path().join(format!("{n}.pcap")), (0..*n).map(frame));
     }
     // Files in the run directory are named for the program.
     let stock = directory.path().join("ovs-vswitchd");
     symlink(STOCK, &stock).unwrap();
-    let hz = frequency();
+    let hz = tsc_hz();
     let theirs = measure(&stock, &flows, &shapes, directory.path());
     let ours = measure(&our_daemon(), &flows, &shapes, directory.path());
     println!("Mpps (cycles per packet) on one core, 64 B\n");
