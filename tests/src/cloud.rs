@@ -87,6 +87,8 @@ impl Cloud {
             let veth = format!("link add name eth0 netns {here} type veth peer name {name} netns {there}");
             self.ip(&name, &veth);
             self.ip(&name, "link set eth0 up");
+            // As in `plug`: the wire is Debian's daemon.
+            self.run(&name, "ethtool -K eth0 tx off");
             self.ip(WIRE, &format!("link set {name} up"));
             wire.vsctl(&["add-port", "wire", &name]);
             sandbox.vsctl(&["add-port", "br-phys", "eth0"]);

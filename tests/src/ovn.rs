@@ -189,6 +189,20 @@ impl Ovn {
         self.sync();
     }
 
+    /// Joins every hypervisor's `br-ex` to its `br-phys`: outside is one network for all of them.
+    pub fn join_outside(&self) {
+        for hypervisor in &self.hypervisors {
+            let patch = |bridge: &str, port: &str, peer: &str| {
+                let line = format!(
+                    "add-port {bridge} {port} -- set interface {port} type=patch options:peer={peer}"
+                );
+                hypervisor.sandbox.vsctl(&line.split(' ').collect::<Vec<_>>());
+            };
+            patch("br-ex", "to-phys", "to-ex");
+            patch("br-phys", "to-ex", "to-phys");
+        }
+    }
+
     /// A way out of `lr0` at 172.16.0.1 through the `br-ex` of the first of these hypervisors that lives; 10.0.1.0/24
     /// goes out under that address.
     pub fn gateway(&self, hypervisors: &[&str]) {

@@ -1,0 +1,88 @@
+//! Debian's OVN on several hypervisors with our daemons, which share a network outside: addresses translated where the
+//! machine is, or at the gateway, and a VLAN outside that is a logical switch on both.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
+
+use tests::ovn::Ovn;
+
+/// Floating addresses of their own MAC are translated on the machine's own hypervisor, all others at the gateway.
+#[test]
+fn translation_on_three_hypervisors() {
+    let Some(mut ovn) = Ovn::new(3, "geneve") else { return };
+    ovn.join_outside();
+    ovn.two_switches(&[1, 2, 1, 2]);
+    ovn.gateway(&["hv3"]);
+    ovn.nbctl(
+        "lr-nat-add lr0 dnat_and_snat 172.16.0.53 10.0.2.13 vm3 00:00:00:00:0f:03 \
+         -- lr-nat-add lr0 dnat_and_snat 172.16.0.54 10.0.2.14 vm4 00:00:00:00:0f:04 \
+         -- lr-nat-add lr0 dnat_and_snat 172.16.0.52 10.0.1.12",
+    );
+    ovn.outsider(2, "out", "50:54:00:00:00:aa", "172.16.0.99/24");
+    ovn.sync();
+    for machine in ["vm2", "vm3", "vm4", "out"] {
+        ovn.say(machine, 80);
+    }
+    // Centralised: the router's own address for those without one of theirs; a floating one without a MAC.
+    ovn.ping("vm1", "172.16.0.99");
+    assert_eq!(ovn.hears("vm1", "172.16.0.99", 80).as_deref(), Some("out 172.16.0.1"));
+    ovn.ping("out", "172.16.0.52");
+    assert_eq!(ovn.hears("out", "172.16.0.52", 80).as_deref(), Some("vm2 172.16.0.99"));
+    assert_eq!(ovn.hears("vm2", "172.16.0.99", 80).as_deref(), Some("out 172.16.0.52"));
+    // Distributed, in and out; from the one to the other, too.
+    for no in [3, 4] {
+        let (machine, address) = (format!("vm{no}"), format!("172.16.0.5{no}"));
+        ovn.ping("out", &address);
+        assert_eq!(ovn.hears("out", &address, 80).unwrap(), format!("{machine} 172.16.0.99"));
+        assert_eq!(ovn.hears(&machine, "172.16.0.99", 80).unwrap(), format!("out {address}"));
+        let mac = ovn.ip("out", &format!("neigh show {address}"));
+        assert!(mac.contains(&format!("00:00:00:00:0f:0{no}")), "{mac}");
+    }
+    assert_eq!(ovn.hears("vm3", "172.16.0.54", 80).as_deref(), Some("vm4 172.16.0.53"));
+    // The gateway's hypervisor dies: only what is translated there ends.
+    ovn.sandbox_mut(3).kill_daemon();
+    ovn.kill_controller(3);
+    for no in [3, 4] {
+        assert_eq!(ovn.hears("out", &format!("172.16.0.5{no}"), 80).unwrap(), format!("vm{no} 172.16.0.99"));
+        assert_eq!(ovn.hears(&format!("vm{no}"), "172.16.0.99", 80).unwrap(), format!("out 172.16.0.5{no}"));
+    }
+    assert!(!ovn.reaches("vm1", "172.16.0.99"), "no gateway");
+    assert!(!ovn.reaches("out", "172.16.0.52"), "no gateway");
+}
+
+/// A logical switch whose packets go between hypervisors with a VLAN tag outside, not through a tunnel.
+#[test]
+fn a_vlan_outside() {
+    let Some(mut ovn) = Ovn::new(2, "geneve") else { return };
+    ovn.join_outside();
+    ovn.nbctl(
+        "ls-add lan -- lsp-add lan lan-out -- lsp-set-type lan-out localnet -- lsp-set-addresses lan-out unknown \
+         -- lsp-set-options lan-out network_name=phys -- set Logical_Switch_Port lan-out tag=100",
+    );
+    for no in [1, 2] {
+        let (name, mac) = (format!("vm{no}"), format!("50:54:00:00:00:0{no}"));
+        ovn.nbctl(&format!("lsp-add lan {name}"));
+        ovn.nbctl_words(&["lsp-set-addresses", &name, &format!("{mac} 192.168.7.1{no} fd07::1{no}")]);
+        ovn.machine(no, &name, &mac);
+        ovn.ip(&name, &format!("addr add 192.168.7.1{no}/24 dev eth0"));
+        ovn.ip(&name, &format!("addr add fd07::1{no}/64 dev eth0 nodad"));
+    }
+    // A host outside on the same VLAN, and one on another.
+    for (name, hypervisor, vlan, host) in [("out", 1, 100, 99), ("other", 2, 101, 98)] {
+        let mac = format!("50:54:00:00:00:{host}");
+        ovn.outsider(hypervisor, name, &mac, &format!("192.168.7.{host}/24"));
+        ovn.sandbox(hypervisor).vsctl(&["set", "port", name, &format!("tag={vlan}")]);
+    }
+    ovn.sync();
+    let wire = ovn.watch_on("wire", "hv1", "vlan 100 and icmp");
+    let tunnels = ovn.watch_on("wire", "hv1", "udp port 6081");
+    for (from, to) in
+        [("vm1", "192.168.7.12"), ("vm1", "fd07::12"), ("vm1", "192.168.7.99"), ("out", "192.168.7.12")]
+    {
+        ovn.ping(from, to);
+    }
+    ovn.until("tagged packets on the wire", || wire.count("192.168.7.11 > 192.168.7.12") > 0);
+    assert_eq!(tunnels.count(" > "), 0, "nothing of it is in a tunnel");
+    assert!(!ovn.reaches("vm1", "192.168.7.98"), "another VLAN");
+    ovn.say("vm2", 80);
+    assert_eq!(ovn.hears("vm1", "192.168.7.12", 80).as_deref(), Some("vm2 192.168.7.11"));
+}
