@@ -41,7 +41,7 @@ pub struct Ctx {
 
 impl Ctx {
     pub fn new(options: Options, clock: Clock, bridges: Bridges) -> Self {
-        let (averages, memory) = (Averages::default(), memory::Monitor::default());
+        let (averages, memory) = (Averages::default(), memory::Monitor::new(clock.now_ms()));
         Ctx { clock, options, averages, exit: None, warp: None, bridges, memory }
     }
 

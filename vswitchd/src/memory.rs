@@ -13,17 +13,17 @@ pub type Usage = BTreeMap<String, u64>;
 /// When memory was last looked at and spoken of.
 #[derive(Debug)]
 pub(crate) struct Monitor {
+    started_ms: u64,
     next_check_ms: u64,
     reported: Option<(u64, u64)>,
 }
 
-impl Default for Monitor {
-    fn default() -> Self {
-        Monitor { next_check_ms: CHECK_MS, reported: None }
-    }
-}
-
 impl Monitor {
+    /// One of a process that has started now.
+    pub fn new(now_ms: u64) -> Self {
+        Monitor { started_ms: now_ms, next_check_ms: now_ms + CHECK_MS, reported: None }
+    }
+
     /// Logs how much memory the process has used at most, the first time and when it has grown by half; then true,
     /// for the caller to log [`compose`] too.
     pub fn run(&mut self, now_ms: u64) -> bool {
@@ -40,7 +40,7 @@ impl Monitor {
         let seconds = |ms: u64| ms as f64 / 1000.0;
         match self.reported {
             None => {
-                let after = seconds(now_ms);
+                let after = seconds(now_ms.saturating_sub(self.started_ms));
                 info!(target: "memory", "{peak_kb} kB peak resident set size after {after:.1} seconds");
             }
             Some((then_ms, before_kb)) if peak_kb as f64 >= before_kb as f64 * 1.5 => {
@@ -73,8 +73,10 @@ mod tests {
 
     #[test]
     fn speaks_first_and_when_grown_by_half() {
-        let mut monitor = Monitor::default();
-        assert!(!monitor.run(CHECK_MS - 1));
+        let mut monitor = Monitor::new(1_000);
+        assert!(!monitor.run(CHECK_MS));
+        assert!(monitor.run(1_000 + CHECK_MS));
+        let mut monitor = Monitor::new(0);
         assert!(monitor.report(10_000, 1000));
         assert!(!monitor.report(20_000, 1499));
         assert!(monitor.report(30_000, 1500));
