@@ -49,6 +49,23 @@ fn translation_on_three_hypervisors() {
     assert!(!ovn.reaches("out", "172.16.0.52"), "no gateway");
 }
 
+/// A port's greatest rate is a class of linux-htb on the device that leads outside, and its packets are for that queue.
+fn shaped(ovn: &mut Ovn) {
+    ovn.sandbox(1).vsctl(&["set", "interface", "out", "external_ids:ovn-egress-iface=true"]);
+    ovn.nbctl("set Logical_Switch_Port vm1 options:qos_max_rate=3000000 options:qos_burst=300000");
+    ovn.sync();
+    ovn.until("a class", || ovn.run("hv1", "tc class show dev out").contains("ceil 3Mbit"));
+    let queued = || ovn.sandbox(1).ofctl(&["-OOpenFlow15", "dump-flows", "br-int"]).contains("set_queue:1");
+    ovn.until("a queue", queued);
+    ovn.ping("vm1", "192.168.7.99");
+    let megaflows = ovn.sandbox(1).appctl(&["dpctl/dump-flows"]);
+    assert!(megaflows.contains("set(skb_priority("), "{megaflows}");
+    ovn.nbctl("clear Logical_Switch_Port vm1 options");
+    ovn.sync();
+    ovn.until("no class", || !ovn.run("hv1", "tc class show dev out").contains("ceil 3Mbit") && !queued());
+    ovn.ping("vm1", "192.168.7.99");
+}
+
 /// A logical switch whose packets go between hypervisors with a VLAN tag outside, not through a tunnel.
 #[test]
 fn a_vlan_outside() {
@@ -85,4 +102,5 @@ fn a_vlan_outside() {
     assert!(!ovn.reaches("vm1", "192.168.7.98"), "another VLAN");
     ovn.say("vm2", 80);
     assert_eq!(ovn.hears("vm1", "192.168.7.12", 80).as_deref(), Some("vm2 192.168.7.11"));
+    shaped(&mut ovn);
 }
