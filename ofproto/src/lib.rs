@@ -22,6 +22,7 @@ pub mod megaflow;
 pub mod meters;
 pub mod mirror;
 pub mod monitor;
+pub mod overrides;
 pub mod port;
 pub mod recirc;
 pub mod refs;

@@ -11,6 +11,7 @@ use crate::ids::{BundleId, OfPort, SwitchId};
 use crate::mac_table::{Learned, MacTable};
 use crate::meters::{MeterNumbers, MeterTable};
 use crate::mirror::Mirrors;
+use crate::overrides::Overrides;
 use crate::port::{Attachment, Bundle, Port, PortOwner};
 use crate::refs::RuleRefs;
 use crate::rule::Rule;
@@ -19,7 +20,7 @@ use crate::tunnel::{Endpoints, TunnelPorts, Underlay};
 use dpif::PortNo;
 use flow::{EthAddr, Field, Match, TlvTable};
 use hashbrown::HashMap;
-use openflow::action::{Action, Controller, Output, reason};
+use openflow::action::{Action, Controller, reason};
 use openflow::msg::switch_config::FragHandling;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -43,8 +44,8 @@ pub struct Switch {
     pub invalid_ttl_to_controller: bool,
     /// `other_config:forward-bpdu`.
     pub forward_bpdu: bool,
-    /// No controller answers and `fail_mode` is standalone: what table 0 gets is forwarded as NORMAL.
-    pub fail_open: bool,
+    /// Rules of its own that come before those of table 0.
+    pub overrides: Overrides,
     pub tlv: Arc<TlvTable>,
     /// Set when a MAC moved or was learned: megaflows that NORMAL made may be out of date.
     pub macs_changed: AtomicBool,
@@ -80,14 +81,6 @@ pub struct InternalRules {
     pub no_packet_in: Arc<Rule>,
     /// Fragments, where they are to be dropped.
     pub drop_frags: Arc<Rule>,
-    /// Stands before all others while the switch forwards without its controllers ([`Switch::fail_open`]).
-    /// It is in no table: nothing can be in its place.
-    pub fail_open: Arc<Rule>,
-}
-
-fn fail_open_rule(created_ms: u64) -> Arc<Rule> {
-    let normal = Action::Output(Output { port: OfPort::NORMAL, max_len: 0 });
-    Arc::new(Rule { created_ms, ..Rule::internal(0, &Match::catchall(), u16::MAX, vec![normal]) })
 }
 
 impl InternalRules {
@@ -109,7 +102,6 @@ impl InternalRules {
             miss: add(reg0(1), 0, vec![Action::Controller(Box::new(to))]),
             no_packet_in: add(reg0(2), 0, Vec::new()),
             drop_frags: add(reg0(3), 0, Vec::new()),
-            fail_open: fail_open_rule(created_ms),
         }
     }
 }
@@ -131,7 +123,7 @@ impl Switch {
             frag: FragHandling::Normal,
             invalid_ttl_to_controller: false,
             forward_bpdu: false,
-            fail_open: false,
+            overrides: Overrides::default(),
             tlv: Arc::default(),
             macs_changed: AtomicBool::new(false),
             guardians: crate::learn::Guardians::default(),
@@ -153,14 +145,6 @@ impl Switch {
         if let Some(table) = self.tables.get_mut(usize::from(TBL_INTERNAL)) {
             self.internal = InternalRules::install(table, now_ms);
         }
-    }
-
-    /// Begins or ends to forward without controllers.
-    pub fn set_fail_open(&mut self, open: bool, now_ms: u64) {
-        if open && !self.fail_open {
-            self.internal.fail_open = fail_open_rule(now_ms);
-        }
-        self.fail_open = open;
     }
 
     pub fn port(&self, no: OfPort) -> Option<&Port> {

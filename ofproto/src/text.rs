@@ -37,7 +37,7 @@ pub fn action(a: &Action) -> String {
 }
 
 /// A rule as `ofproto/trace` names it: its match and priority.
-pub fn rule_head(m: &Match, priority: u16) -> String {
+pub fn rule_head(m: &Match, priority: u32) -> String {
     let m = format_match(m, None, &NoNames, None);
     let sep = if m.is_empty() { "" } else { ", " };
     format!("{m}{sep}priority {priority}")
@@ -85,10 +85,7 @@ pub fn rule_line(rule: &Rule, priority: u32, with_offload: bool, now_ms: u64) ->
         s.push_str("n_offload_packets=0, n_offload_bytes=0, ");
     }
     let m = rule.matching.expand();
-    let text = match u16::try_from(priority) {
-        Ok(priority) => format_match(&m, Some(priority), &NoNames, None),
-        Err(_) => format!("priority={priority}"),
-    };
+    let text = format_match(&m, Some(priority), &NoNames, None);
     if !text.is_empty() {
         let _ = write!(s, "{text},");
     }

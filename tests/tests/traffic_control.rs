@@ -48,6 +48,32 @@ fn a_standalone_bridge_forwards_by_itself() {
     lan.sandbox.until("it lets packets through", || lan.reaches("h1", "10.0.0.2"));
 }
 
+/// The controller is a host on the bridge, which has no flow of its own: only in-band control lets the connection be.
+#[test]
+fn a_controller_is_reached_through_the_bridge_that_it_controls() {
+    let Some(mut lan) = Lan::with_hosts(2) else { return };
+    lan.join("br0");
+    lan.sandbox.vsctl(&["set-fail-mode", "br0", "secure"]);
+    lan.sandbox.vsctl(&["set-controller", "br0", "tcp:10.0.0.1:6653"]);
+    lan.sandbox.vsctl(&["set", "controller", "br0", "max_backoff=1000", "inactivity_probe=1000"]);
+    lan.start("h1", "ovs-testcontroller --unixctl=none --mute -O OpenFlow13 ptcp:6653");
+    lan.sandbox.until("the controller is connected", || is_connected(&lan));
+    lan.sandbox.ofctl(&["del-flows", "br0"]);
+    assert!(!lan.reaches("h2", "10.0.0.254"), "nothing else is let through");
+    std::thread::sleep(std::time::Duration::from_secs(5));
+    assert!(is_connected(&lan), "probes are answered");
+    let flows = lan.sandbox.appctl(&["bridge/dump-flows", "br0"]);
+    let hidden =
+        |what: &str| flows.lines().find(|l| l.contains(what)).unwrap_or_else(|| panic!("{what}: {flows}"));
+    assert!(!hidden("priority=180008,tcp,nw_src=10.0.0.1,tp_src=6653,").contains("n_packets=0,"), "{flows}");
+    let mac = lan.ip("h1", "-br link show eth0").split_whitespace().nth(2).unwrap().to_owned();
+    hidden(&format!("priority=180003,arp,dl_dst={mac},arp_op=2,actions=NORMAL"));
+    assert_eq!(lan.sandbox.ofctl(&["dump-aggregate", "br0"]).matches("flow_count=0").count(), 1);
+    lan.sandbox.vsctl(&["set", "bridge", "br0", "other_config:disable-in-band=true"]);
+    lan.sandbox.until("without it the connection is lost", || !is_connected(&lan));
+    assert!(!lan.sandbox.appctl(&["bridge/dump-flows", "br0"]).contains("priority=18000"));
+}
+
 #[test]
 fn a_controller_is_spoken_to_over_ssl() {
     let Some(mut lan) = Lan::with_hosts(2) else { return };

@@ -187,8 +187,8 @@ pub fn dump_rules(fabrics: Fabrics<'_>, args: &[&str]) -> Result<String, String>
         out.push_str(&ofproto::text::rule_line(rule, priority, args.contains(&"--offload-stats"), now_ms));
         out.push('\n');
     };
-    if switch.fail_open {
-        line(&switch.internal.fail_open, ofproto::conn::fail_open::PRIORITY);
+    for o in switch.overrides.all() {
+        line(&o.rule, o.priority);
     }
     for rule in switch.tables.iter().flat_map(|t| t.all(switch.next_place())) {
         line(&rule, rule.priority.into());

@@ -22,6 +22,7 @@ pub mod features;
 pub mod link;
 mod linux;
 pub mod netlink;
+pub mod next_hop;
 mod pcap;
 pub mod policer;
 pub mod qos;

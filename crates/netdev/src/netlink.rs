@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 const ERROR: u16 = libc::NLMSG_ERROR as u16;
 const DONE: u16 = libc::NLMSG_DONE as u16;
 /// `struct nlmsghdr`, `struct ifinfomsg`.
-const MESSAGE_HEADER: usize = 16;
+pub(crate) const MESSAGE_HEADER: usize = 16;
 const LINK_HEADER: usize = 16;
 /// Counters of `struct rtnl_link_stats64` that are read (23 since 2.6.35).
 const COUNTERS: usize = 23;
@@ -157,28 +157,33 @@ pub fn request(sequence: u32, name: &str, change: Option<LinkChange>) -> Vec<u8>
         Some(LinkChange::Up(false)) => (0, up),
         _ => (0, 0),
     };
-    let mut m = vec![0; 4];
-    m.extend(kind.to_ne_bytes());
-    m.extend((libc::NLM_F_REQUEST as u16 | ack as u16).to_ne_bytes());
-    m.extend(sequence.to_ne_bytes());
-    m.extend([0; 4]); // from whom: the kernel knows
-    m.extend([0; 8]); // family, type, index: by name
-    m.extend(flags.to_ne_bytes());
-    m.extend(flags_mask.to_ne_bytes());
+    let mut body = vec![0; 8]; // family, type, index: by name
+    body.extend(flags.to_ne_bytes());
+    body.extend(flags_mask.to_ne_bytes());
     let mut name = name.as_bytes().to_vec();
     name.push(0);
-    attribute(&mut m, libc::IFLA_IFNAME, &name);
+    attribute(&mut body, libc::IFLA_IFNAME, &name);
     match change {
-        Some(LinkChange::Mtu(mtu)) => attribute(&mut m, libc::IFLA_MTU, &mtu.to_ne_bytes()),
-        Some(LinkChange::Mac(mac)) => attribute(&mut m, libc::IFLA_ADDRESS, &mac.0),
+        Some(LinkChange::Mtu(mtu)) => attribute(&mut body, libc::IFLA_MTU, &mtu.to_ne_bytes()),
+        Some(LinkChange::Mac(mac)) => attribute(&mut body, libc::IFLA_ADDRESS, &mac.0),
         Some(LinkChange::Up(_)) | None => {}
     }
-    let len = m.len() as u32;
-    m[..4].copy_from_slice(&len.to_ne_bytes());
+    message(kind, libc::NLM_F_REQUEST | ack, sequence, &body)
+}
+
+/// A whole message: header (`struct nlmsghdr`) and body. `flags`: `NLM_F_*`.
+pub(crate) fn message(kind: u16, flags: i32, sequence: u32, body: &[u8]) -> Vec<u8> {
+    let mut m = ((MESSAGE_HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+    m.extend(kind.to_ne_bytes());
+    m.extend((flags as u16).to_ne_bytes());
+    m.extend(sequence.to_ne_bytes());
+    m.extend([0; 4]); // from whom: the kernel knows
+    m.extend(body);
     m
 }
 
-fn attribute(m: &mut Vec<u8>, kind: u16, value: &[u8]) {
+/// Appends an attribute.
+pub(crate) fn attribute(m: &mut Vec<u8>, kind: u16, value: &[u8]) {
     m.extend((value.len() as u16 + 4).to_ne_bytes());
     m.extend(kind.to_ne_bytes());
     m.extend(value);

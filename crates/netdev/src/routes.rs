@@ -1,6 +1,6 @@
 //! The kernel's routes and the addresses of its devices, and a descriptor that tells when they change.
 
-use crate::netlink::{Listener, attributes, route_socket, u16_at, u32_at};
+use crate::netlink::{Listener, MESSAGE_HEADER, attributes, message, route_socket, u16_at, u32_at};
 use flow::EthAddr;
 use nix::sys::socket::{MsgFlags, SockFlag, recv, send};
 use parking_lot::Mutex;
@@ -9,9 +9,8 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-const MESSAGE_HEADER: usize = 16;
 /// `struct rtmsg`.
-const ROUTE_HEADER: usize = 12;
+pub(crate) const ROUTE_HEADER: usize = 12;
 const BUFFER: usize = 64 << 10;
 /// Routes that are read; a full table of the Internet has about a million.
 pub const ROUTES_MAX: usize = 4 << 20;
@@ -87,7 +86,8 @@ pub fn system_routes() -> io::Result<Vec<SystemRoute>> {
         .map(|i| (i.index(), i.name().to_string_lossy().into_owned()))
         .collect();
     let fd = route_socket(SockFlag::SOCK_CLOEXEC, 0)?;
-    send(fd.as_raw_fd(), &dump_request(), MsgFlags::empty())?;
+    let request = message(libc::RTM_GETROUTE, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, 1, &[0; ROUTE_HEADER]);
+    send(fd.as_raw_fd(), &request, MsgFlags::empty())?;
     let mut buffer = vec![0; BUFFER];
     let mut routes = Vec::new();
     loop {
@@ -97,17 +97,6 @@ pub fn system_routes() -> io::Result<Vec<SystemRoute>> {
             return Ok(routes);
         }
     }
-}
-
-fn dump_request() -> Vec<u8> {
-    let len = (MESSAGE_HEADER + ROUTE_HEADER) as u32;
-    let mut m = len.to_ne_bytes().to_vec();
-    m.extend(libc::RTM_GETROUTE.to_ne_bytes());
-    m.extend(((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
-    m.extend(1u32.to_ne_bytes());
-    m.extend([0; 4]);
-    m.extend([0; ROUTE_HEADER]);
-    m
 }
 
 /// Appends the routes of one datagram; true when it was the last.

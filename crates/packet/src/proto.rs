@@ -45,6 +45,18 @@ pub mod ip_proto {
     }
 }
 
+/// ARP operations (RFC 826).
+pub mod arp {
+    pub const REQUEST: u16 = 1;
+    pub const REPLY: u16 = 2;
+}
+
+/// UDP ports of DHCP (RFC 2131).
+pub mod dhcp {
+    pub const SERVER_PORT: u16 = 67;
+    pub const CLIENT_PORT: u16 = 68;
+}
+
 /// ICMPv6 types and Neighbor Discovery options (RFC 4861).
 pub mod nd {
     pub const ECHO_REQUEST: u8 = 128;

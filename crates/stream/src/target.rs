@@ -1,7 +1,7 @@
 //! Connection methods: the strings that name a stream.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use thiserror::Error;
@@ -106,6 +106,14 @@ impl Target {
     pub fn remote_ip(&self) -> Option<IpAddr> {
         match self {
             Target::Tcp(e) | Target::Ssl(e) => e.host.split('%').next()?.parse().ok(),
+            _ => None,
+        }
+    }
+
+    /// The remote host's IPv4 address and port, when they are given so.
+    pub fn ipv4(&self) -> Option<SocketAddrV4> {
+        match self {
+            Target::Tcp(e) | Target::Ssl(e) => Some(SocketAddrV4::new(e.host.parse().ok()?, e.port)),
             _ => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use super::announce::News;
 use super::fail_open::FailOpen;
+use super::in_band::InBand;
 use super::link::{LinkEnv, SnoopTap};
 use super::manager::Env;
 use super::remote::{Remote, RemoteConfig, Service};
@@ -15,6 +16,7 @@ use openflow::identify;
 use openflow::msg::hello::VersionSet;
 use openflow::msg::role::Role;
 use std::collections::BTreeMap;
+use std::net::SocketAddrV4;
 use stream::Target;
 
 /// Milliseconds between probes of a tool on `<bridge>.mgmt`.
@@ -36,6 +38,8 @@ pub enum FailMode {
 pub struct ControllerConfig {
     pub remote: RemoteConfig,
     pub settings: ConnSettings,
+    /// The switch itself is to let its packets through (`Controller.connection_mode`).
+    pub in_band: bool,
 }
 
 /// Where connections of a [`ControllerConfig`] come from.
@@ -80,6 +84,7 @@ pub struct Agent {
     pub election: Option<u64>,
     pub fail_mode: FailMode,
     pub fail_open: FailOpen,
+    pub in_band: InBand,
     /// What connections are to be told of once the batch of messages at hand is done.
     pub news: Vec<News>,
     pub next_expiry_ms: u64,
@@ -100,6 +105,7 @@ impl Agent {
             election: None,
             fail_mode: FailMode::Secure,
             fail_open: FailOpen::default(),
+            in_band: InBand::default(),
             news: Vec::new(),
             next_expiry_ms: 0,
             versions: VersionSet::ALL,
@@ -129,6 +135,12 @@ impl Agent {
     /// Whether any primary controller is configured.
     pub fn has_controllers(&self) -> bool {
         self.controllers.values().any(|c| c.config.settings.kind == ConnKind::Primary)
+    }
+
+    /// Where the controllers are that the switch must let through; those whose address is in their target.
+    pub(super) fn in_band_controllers(&self) -> Vec<SocketAddrV4> {
+        let in_band = self.controllers.values().filter(|c| c.config.in_band);
+        in_band.filter_map(|c| c.config.remote.target.ipv4()).collect()
     }
 
     /// Takes over the versions to offer; connections start anew if they change.

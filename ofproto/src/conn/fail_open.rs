@@ -10,14 +10,15 @@ use super::announce::PacketInNews;
 use super::manager::Env;
 use crate::flow_mod::{Change, Command, Filter};
 use crate::ids::OfPort;
+use crate::overrides::{Owner, Wanted};
 use crate::rule::RuleFlags;
 use crate::table::TABLE_ALL;
-use flow::{MiniMatch, TlvTable};
+use flow::{Match, MiniMatch, TlvTable};
 use openflow::action::{Action, Output};
 use openflow::msg::packet_in::{PacketIn, reason};
 
 /// Priority of the rule that Open vSwitch shows in `bridge/dump-flows` while it forwards without a controller.
-pub const PRIORITY: u32 = 0x00f0_f0f0;
+const PRIORITY: u32 = 0x00f0_f0f0;
 const BOGUS_INTERVAL_MS: u64 = 2_000;
 
 #[derive(Clone, Debug, Default)]
@@ -55,6 +56,12 @@ pub fn normal_flow() -> Change {
         reset_counts: false,
         actions: [normal].into(),
     }
+}
+
+/// Forwards every packet as NORMAL, whatever the tables say.
+pub fn override_all() -> Wanted {
+    let normal = Action::Output(Output { port: OfPort::NORMAL, max_len: 0 });
+    Wanted { matching: Match::catchall(), priority: PRIORITY, actions: vec![normal] }
 }
 
 impl Agent {
@@ -131,8 +138,9 @@ impl Agent {
     }
 
     fn set_open(&self, env: &Env, open: bool) {
+        let rule = open.then(override_all);
         if let Ok(switch) = env.fabric.write().switch_mut(self.id) {
-            switch.set_fail_open(open, env.now_ms());
+            switch.overrides.set(Owner::FailOpen, rule.into_iter().collect(), env.now_ms());
         }
     }
 }

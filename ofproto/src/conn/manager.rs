@@ -17,19 +17,21 @@
 use super::ConnEvent;
 use super::agent::{Agent, ControllerConfig, ControllerStatus, Description, FailMode};
 use super::announce::{News, PacketInNews, port_desc};
+use super::in_band::InBandConfig;
 use super::monitor;
 use crate::async_event::AsyncEvent;
 use crate::fabric::Fabric;
 use crate::handle::{self, Cx};
 use crate::ids::{ConnId, OfPort, SwitchId};
 use crate::port::Port;
-use flow::TlvTable;
+use flow::{EthAddr, TlvTable};
 use openflow::msg::hello::VersionSet;
 use openflow::msg::port::{PortDesc, PortState};
 use openflow::msg::port_stats::PortStats;
 use openflow::msg::port_status::PortReason;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use stream::{Target, Tls};
 use tokio::sync::mpsc;
@@ -44,6 +46,12 @@ pub trait PortControl: Send + Sync {
 
     /// Counters of a port beyond those that the datapath keeps.
     fn refine_stats(&self, _switch: SwitchId, _port: OfPort, _stats: &mut PortStats) {}
+
+    /// The MAC of the host that packets of the switch's local port to `ip` go to first; `None` while it is not
+    /// known. An error says why there is no way.
+    fn next_hop(&self, _switch: SwitchId, _ip: Ipv4Addr) -> Result<Option<EthAddr>, String> {
+        Ok(None)
+    }
 
     /// The queues of a port's device.
     fn queues(&self, _switch: SwitchId, _port: OfPort) -> Vec<Queue> {
@@ -130,6 +138,11 @@ impl Ofproto {
     /// `Bridge.controller`. Only what differs changes.
     pub fn set_controllers(&mut self, id: SwitchId, configs: Vec<ControllerConfig>) {
         self.with(id, |agent, env| agent.set_controllers(env, configs));
+    }
+
+    /// How the switch lets its in-band controllers through; to be called after a change of the controllers too.
+    pub fn set_in_band(&mut self, id: SwitchId, config: InBandConfig) {
+        self.with(id, |agent, env| agent.set_in_band(env, config));
     }
 
     /// `Bridge.fail_mode`.
@@ -282,6 +295,7 @@ fn run_agent(agent: &mut Agent, env: &Env, now_ms: u64) -> Option<u64> {
         agent.next_expiry_ms = now_ms + EXPIRY_INTERVAL_MS;
         expire_flows(agent, env, now_ms);
         agent.run_fail_open(env, now_ms);
+        agent.run_in_band(env, now_ms);
         for conn in agent.conns.values_mut() {
             conn.expire_requests(now_ms);
         }

@@ -14,11 +14,13 @@
 //! - [`session`]: what a connection has agreed on; [`pacer`]: the rate of its packet-ins
 //! - [`agent`]: one switch; [`manager`]: all of them, and the calls of the daemon
 //! - [`monitor`]: who is told how rules change
-//! - [`announce`]: asynchronous messages; [`fail_open`]: what happens without a controller
+//! - [`announce`]: asynchronous messages; [`fail_open`]: what happens without a controller; [`in_band`]: controllers
+//!   that are reached through the switch
 
 pub mod agent;
 pub mod announce;
 pub mod fail_open;
+pub mod in_band;
 pub mod link;
 pub mod manager;
 pub mod monitor;

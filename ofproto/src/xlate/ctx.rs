@@ -354,15 +354,17 @@ impl<'a> Ctx<'a> {
         for (id, table) in switch.tables.iter().enumerate().skip(first.into()) {
             self.table = id as u8;
             self.lessons.look_up(switch.id, id as u8);
-            if switch.fail_open && id == 0 {
-                let head = || format!(" 0. priority {}", crate::conn::fail_open::PRIORITY);
-                self.report(NodeKind::Table, head);
-                return Some(switch.internal.fail_open.clone());
+            if id == 0
+                && let Some(found) = switch.overrides.lookup(&key, &mut self.wc)
+            {
+                self.effects.push(Effect::Table { counters: table.counters.clone(), hit: true });
+                self.report_rule(&found.rule, found.priority);
+                return Some(found.rule.clone());
             }
             let rule = table.lookup(&key, Some(&mut self.wc)).cloned();
             self.effects.push(Effect::Table { counters: table.counters.clone(), hit: rule.is_some() });
             if let Some(rule) = rule {
-                self.report_rule(&rule);
+                self.report_rule(&rule, rule.priority.into());
                 return Some(rule);
             }
             let wanted = match table.miss {
@@ -391,11 +393,11 @@ impl<'a> Ctx<'a> {
         rule.clone()
     }
 
-    fn report_rule(&mut self, rule: &Rule) {
+    fn report_rule(&mut self, rule: &Rule, priority: u32) {
         let Some(trace) = &mut self.trace else { return };
         let mut text = format!("{:2}. ", rule.table);
         let m = rule.matching.expand();
-        text.push_str(&crate::text::rule_head(&m, rule.priority));
+        text.push_str(&crate::text::rule_head(&m, priority));
         if rule.cookie != 0 {
             text.push_str(&format!(", cookie {:#x}", rule.cookie));
         }

@@ -132,6 +132,7 @@ impl Ctx<'_> {
         if self.freezing.is_none() {
             self.exit = false;
             self.run_action_set();
+            self.keep_local_dhcp();
         }
         self.finish_freezing();
     }

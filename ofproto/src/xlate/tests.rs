@@ -5,6 +5,7 @@ use crate::admin::NewPort;
 use crate::fabric::Fabric;
 use crate::flow_mod::{Change, Command, Filter};
 use crate::ids::{OfPort, SwitchId};
+use crate::overrides::{Owner, Wanted};
 use crate::port::{Attachment, BundleSettings, LinkFacts};
 use crate::rule::RuleFlags;
 use clock::Clock;
@@ -225,8 +226,45 @@ fn a_switch_without_its_controllers_forwards_by_itself() {
         translate(&w.fabric, &state, Input { key: &key, packet: None, side_effects: false }).actions.to_vec()
     };
     assert_eq!(out(&w).iter().filter(|a| matches!(a, Action::Output(_))).count(), 0);
-    w.fabric.write().switch_mut(id).unwrap().fail_open = true;
+    let rule = vec![crate::conn::fail_open::override_all()];
+    w.fabric.write().switch_mut(id).unwrap().overrides.set(Owner::FailOpen, rule, 0);
     assert_eq!(out(&w), [Action::Output(PortNo(2)), Action::Output(PortNo(3))]);
+}
+
+#[test]
+fn answers_of_dhcp_servers_reach_the_local_port_of_a_switch_with_in_band_control() {
+    let w = World::new();
+    let id = w.switch("br0", 10, 2);
+    {
+        let mut state = w.fabric.write();
+        let local = NewPort {
+            name: "br0".into(),
+            kind: "internal".into(),
+            attachment: Attachment::Datapath(PortNo(10)),
+            wanted: None,
+            is_local: true,
+            link: LinkFacts { admin_up: true, carrier: true, ..LinkFacts::default() },
+        };
+        state.add_port(id, local, 0).unwrap();
+    }
+    w.add_flow(id, 0, 0, "", "output:2");
+    let udp = |src, dst| w.run(11, &format!("udp,dl_dst=ff:ff:ff:ff:ff:ff,udp_src={src},udp_dst={dst}"));
+    assert_eq!(outputs(&udp(67, 68)), [12]);
+    let matching = Match::catchall().with(flow::Field::EthType, 0x0806u16);
+    let arp = Wanted { matching, priority: 180_001, actions: Vec::new() };
+    w.fabric.write().switch_mut(id).unwrap().overrides.set(Owner::InBand, vec![arp], 0);
+    let answer = udp(67, 68);
+    assert_eq!(
+        (outputs(&answer), answer.mask.tp_src, answer.mask.tp_dst),
+        (vec![12, 10], u16::MAX, u16::MAX)
+    );
+    let other = udp(2048 + 67, 68);
+    assert_eq!((outputs(&other), other.mask.tp_src, other.mask.tp_dst), (vec![12], 2048, 0));
+    let other = udp(67, 64);
+    assert_eq!((outputs(&other), other.mask.tp_src, other.mask.tp_dst), (vec![12], u16::MAX, 4));
+    w.add_flow(id, 0, 1, "udp", "output:local");
+    assert_eq!(outputs(&udp(67, 68)), [10], "once is enough");
+    assert!(outputs(&w.run(11, "arp")).is_empty(), "before all rules of controllers");
 }
 
 fn add_group(w: &World, id: SwitchId, group_id: u32, kind: GroupType, buckets: &[(u16, u16, &str)]) {

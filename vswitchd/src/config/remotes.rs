@@ -3,9 +3,11 @@
 use super::{Reader, smap};
 use openflow::Version;
 use openflow::msg::hello::VersionSet;
-use ovsdb_shim::Row;
+use ovsdb_shim::{Row, Snapshot};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
-use stream::{OPENFLOW_PORT, Target};
+use std::sync::Arc;
+use stream::{OPENFLOW_PORT, OVSDB_PORT, Target};
 use uuid::Uuid;
 
 /// `controller-queue-size` when it is unset or out of range.
@@ -29,6 +31,16 @@ pub enum ControllerKind {
 pub enum Band {
     InBand,
     OutOfBand,
+}
+
+impl Band {
+    /// Of a row of the Controller or the Manager table.
+    fn of(row: &Row) -> Self {
+        match row.opt_str("connection_mode") {
+            None | Some("in-band") => Band::InBand,
+            Some(_) => Band::OutOfBand,
+        }
+    }
 }
 
 /// `Bridge.fail_mode`.
@@ -74,7 +86,8 @@ pub struct RemotesConfig {
     pub snoop: PathBuf,
     /// Packet-ins that may wait for a management connection.
     pub queue_size: u32,
-    pub disable_in_band: bool,
+    /// The database server's managers that are to be reached through the bridge.
+    pub in_band_managers: Vec<SocketAddrV4>,
     /// OpenFlow queue for in-band traffic.
     pub in_band_queue: Option<u32>,
 }
@@ -86,6 +99,7 @@ impl RemotesConfig {
             size @ 1..=QUEUE_MAX => size,
             _ => QUEUE_DEFAULT,
         };
+        let disable_in_band = smap::bool(bridge, "other_config", "disable-in-band", false);
         let mut config = RemotesConfig {
             controllers: Vec::new(),
             versions: versions(bridge),
@@ -96,24 +110,34 @@ impl RemotesConfig {
             mgmt: reader.around.rundir.join(format!("{name}.mgmt")),
             snoop: reader.around.rundir.join(format!("{name}.snoop")),
             queue_size: queue_size.unsigned_abs(),
-            disable_in_band: smap::bool(bridge, "other_config", "disable-in-band", false),
+            in_band_managers: if disable_in_band { Vec::new() } else { in_band_managers(reader.snapshot) },
             in_band_queue: u32::try_from(smap::int(bridge, "other_config", "in-band-queue", -1)).ok(),
         };
         config.controllers = rows(reader, bridge)
             .iter()
             .filter_map(|row| ControllerConfig::read(reader, row, bridge, &config))
+            .map(|c| if disable_in_band { ControllerConfig { band: Band::OutOfBand, ..c } } else { c })
             .collect();
         config
     }
 }
 
 /// The controllers of a bridge. A single one with the target `none` means that there is none.
-fn rows(reader: &Reader<'_>, bridge: &Row) -> Vec<std::sync::Arc<Row>> {
+fn rows(reader: &Reader<'_>, bridge: &Row) -> Vec<Arc<Row>> {
     let rows: Vec<_> = reader.snapshot.follow(bridge, "controller", "Controller").cloned().collect();
     match rows.as_slice() {
         [only] if only.str("target") == "none" => Vec::new(),
         _ => rows,
     }
+}
+
+/// The in-band managers, but for one on this host.
+fn in_band_managers(snapshot: &Snapshot) -> Vec<SocketAddrV4> {
+    let Some(root) = snapshot.only("Open_vSwitch") else { return Vec::new() };
+    let in_band =
+        snapshot.follow(root, "manager_options", "Manager").filter(|row| Band::of(row) == Band::InBand);
+    let address = |row: &Arc<Row>| Target::parse(row.str("target"), OVSDB_PORT).ok()?.ipv4();
+    in_band.filter_map(address).filter(|address| *address.ip() != Ipv4Addr::LOCALHOST).collect()
 }
 
 /// Whether a bridge has controllers, for its local port.
@@ -146,7 +170,6 @@ impl ControllerConfig {
             return None;
         }
         let passive = target.is_passive();
-        let in_band = row.opt_str("connection_mode").is_none_or(|mode| mode == "in-band");
         let limit = |column| u32::try_from(row.int(column).max(0)).unwrap_or(u32::MAX);
         let queue = row.opt_int("controller_queue_size").and_then(|size| u32::try_from(size).ok());
         Some(ControllerConfig {
@@ -159,7 +182,7 @@ impl ControllerConfig {
                 None if passive => ControllerKind::Service,
                 None => ControllerKind::Primary,
             },
-            band: if in_band && !remotes.disable_in_band { Band::InBand } else { Band::OutOfBand },
+            band: Band::of(row),
             max_backoff_s: row.opt_int("max_backoff").map_or(MAX_BACKOFF_S, |ms| seconds(ms) / 1000),
             probe_interval_s: match row.opt_int("inactivity_probe") {
                 None => PROBE_INTERVAL_S,

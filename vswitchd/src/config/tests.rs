@@ -228,6 +228,41 @@ fn controllers_bring_a_local_port_and_stay_in_the_run_directory() {
 }
 
 #[test]
+fn in_band_control_is_for_controllers_and_managers_that_ask_for_it() {
+    let mut db = Db::default();
+    let br0 = db.bridge("br0");
+    let mut rows = |table: &'static str, all: &[(&str, &str)]| -> Vec<Uuid> {
+        let row = |(target, mode): &(&str, &str)| {
+            let mode = if mode.is_empty() { Datum::empty_set() } else { (*mode).into() };
+            db.add(table, [("target", (*target).into()), ("connection_mode", mode)])
+        };
+        all.iter().map(row).collect()
+    };
+    let controllers = rows("Controller", &[("tcp:10.0.0.1", ""), ("tcp:10.0.0.2", "out-of-band")]);
+    let managers = [
+        ("tcp:10.0.0.3", "in-band"),
+        ("ssl:10.0.0.4:7", ""),
+        ("tcp:10.0.0.5", "out-of-band"),
+        ("tcp:127.0.0.1", ""),
+        ("ptcp:6640", ""),
+    ];
+    let managers = rows("Manager", &managers);
+    db.put("Bridge", br0, [("controller", Datum::set(controllers))]);
+    db.put("Open_vSwitch", ROOT, [("manager_options", Datum::set(managers))]);
+    let remotes = |db: &Db| {
+        let r = db.read().bridges["br0"].remotes.clone();
+        let managers: Vec<_> = r.in_band_managers.iter().map(ToString::to_string).collect();
+        (r.controllers.iter().map(|c| c.band).collect::<Vec<_>>(), managers, r.in_band_queue)
+    };
+    use Band::{InBand, OutOfBand};
+    let both = vec!["10.0.0.3:6640".to_owned(), "10.0.0.4:7".to_owned()];
+    assert_eq!(remotes(&db), (vec![InBand, OutOfBand], both, None));
+    let other = Datum::map([("disable-in-band", "true"), ("in-band-queue", "7")]);
+    db.put("Bridge", br0, [("other_config", other)]);
+    assert_eq!(remotes(&db), (vec![OutOfBand, OutOfBand], Vec::new(), Some(7)));
+}
+
+#[test]
 fn controllers_wait_while_flows_are_restored() {
     let mut db = Db::default();
     let br0 = db.bridge("br0");

@@ -9,7 +9,7 @@ use crate::prereq::{eth_type, ip_proto};
 use crate::tlv::{TLV_FIELDS, TlvTable};
 use std::fmt::{self, Display};
 
-const DEFAULT_PRIORITY: u16 = 0x8000;
+const DEFAULT_PRIORITY: u32 = 0x8000;
 const VID: u16 = 0x0fff;
 const PCP: u16 = 0xe000;
 /// The tunnel flags that can be seen in text.
@@ -373,7 +373,7 @@ fn frag_text(v: u8, mask: u8) -> &'static str {
 /// given. `tlv` is the bridge's table if the match was made with it.
 pub fn format_match(
     m: &Match,
-    priority: Option<u16>,
+    priority: Option<u32>,
     names: &dyn PortNames,
     tlv: Option<&TlvTable>,
 ) -> String {

@@ -2,9 +2,13 @@
 
 use super::{Domain, Layers};
 use crate::config::{self, Band, ControllerKind, RemotesConfig};
+use flow::EthAddr;
 use netdev::Netdev;
+use netdev::next_hop::next_hop_mac;
 use netdev::qos::QueueReport;
+use netdev::sys::strerror;
 use ofproto::conn::agent::{ControllerConfig, ControllerStatus, Description, FailMode};
+use ofproto::conn::in_band::InBandConfig;
 use ofproto::conn::manager::{Env, Ofproto, PortControl, Queue};
 use ofproto::conn::remote::RemoteConfig;
 use ofproto::conn::session::{ConnKind, ConnSettings};
@@ -15,6 +19,7 @@ use openflow::msg::port_stats::{CustomCounter, PortCounters, PortStats, UNKNOWN}
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::Poll;
@@ -58,6 +63,15 @@ impl PortControl for Devices {
             let custom = |(name, value): (String, u64)| CustomCounter { name: name.into_bytes(), value };
             stats.custom = of_device.custom.into_iter().map(custom).collect();
         }
+    }
+
+    fn next_hop(&self, switch: SwitchId, ip: Ipv4Addr) -> Result<Option<EthAddr>, String> {
+        let local = self.of_port.lock().get(&(switch, OfPort::LOCAL)).cloned();
+        if local.is_none_or(|device| device.as_dummy().is_some()) {
+            // No device of the kernel, so no route of the kernel leads there.
+            return Ok(None);
+        }
+        next_hop_mac(ip).map_err(|e| strerror(&e))
     }
 
     fn queues(&self, switch: SwitchId, port: OfPort) -> Vec<Queue> {
@@ -222,6 +236,9 @@ impl Layers {
         let ofproto = &mut openflow.ofproto;
         ofproto.set_protocols(switch, remotes.versions);
         ofproto.set_controllers(switch, remotes.controllers.iter().map(controller).collect());
+        let in_band =
+            InBandConfig { managers: remotes.in_band_managers.clone(), queue: remotes.in_band_queue };
+        ofproto.set_in_band(switch, in_band);
         ofproto.set_fail_mode(
             switch,
             match remotes.fail_mode {
@@ -260,11 +277,9 @@ impl Layers {
 
 /// A controller in the terms of `ofproto`.
 fn controller(config: &config::ControllerConfig) -> ControllerConfig {
-    // In-band control is not built: such a controller is spoken to over the host's own network, which is how
-    // `out-of-band` ones are.
-    let (Band::InBand | Band::OutOfBand) = config.band;
     let ms = |s: u64| u32::try_from(s.saturating_mul(1000)).unwrap_or(u32::MAX);
     ControllerConfig {
+        in_band: config.band == Band::InBand,
         remote: RemoteConfig {
             target: config.target.clone(),
             max_backoff_ms: ms(config.max_backoff_s),
