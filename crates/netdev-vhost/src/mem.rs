@@ -134,6 +134,13 @@ impl Region {
         &self.file
     }
 
+    /// Whether both are the same part of the same file.
+    pub fn is_same_memory(&self, other: &Region) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let file = |region: &Region| region.file.metadata().map(|m| (m.dev(), m.ino())).ok();
+        self.spec == other.spec && file(self).is_some_and(|f| file(other) == Some(f))
+    }
+
     /// Whether nobody can take the memory away from under us.
     pub fn is_sealed(&self) -> bool {
         is_sealed(&self.file)

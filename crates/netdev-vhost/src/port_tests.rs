@@ -211,6 +211,33 @@ fn memory_and_rings_change_while_the_port_runs() {
 }
 
 #[test]
+fn regions_may_be_named_more_than_once() {
+    let c = client();
+    let mut machine = Machine::new(c.listener.accept().expect("connection").0, false);
+    machine.start();
+    let (mut rx, mut tx) = queues(&*c.port);
+    traffic(&mut machine, &mut *rx, &mut *tx, 1);
+    for (i, request) in [Request::AddMemReg, Request::RemMemReg, Request::RemMemReg, Request::AddMemReg]
+        .into_iter()
+        .enumerate()
+    {
+        for r in regions() {
+            let region = words(&[0, r.guest, r.size, r.user, r.offset]);
+            let files = [&machine.file];
+            machine.tell(request, &region, &files[usize::from(request == Request::RemMemReg)..]);
+        }
+        // What came first has been done when this is answered.
+        machine.number(Request::GetFeatures);
+        if matches!(i, 0 | 3) {
+            traffic(&mut machine, &mut *rx, &mut *tx, 2 + i as u8);
+        } else {
+            let mut batch: Batch = [Packet::from_slice(&frame(60, 1))].into_iter().collect();
+            assert_eq!(tx.send(&mut batch).sent, 0, "no memory, no ring");
+        }
+    }
+}
+
+#[test]
 fn a_guest_that_breaks_its_ring_rests_until_it_comes_again() {
     let c = client();
     let mut machine = Machine::new(c.listener.accept().expect("connection").0, false);

@@ -380,8 +380,17 @@ impl Session {
         let (Some(fd), true) = (fds.pop(), fds.is_empty()) else {
             return Err(ProtocolError::Descriptors(request));
         };
+        let region = self.map(request, spec, fd)?;
         let mut regions = self.memory.regions().to_vec();
-        regions.push(self.map(request, spec, fd)?);
+        // QEMU 7.2 names each region once for every queue pair, and takes it back as often.
+        if let Some(known) = regions.iter_mut().find(|r| r.spec == spec) {
+            if known.is_same_memory(&region) {
+                return Ok(());
+            }
+            *known = region;
+        } else {
+            regions.push(region);
+        }
         self.replace_memory(request, regions, rings)
     }
 
@@ -393,7 +402,8 @@ impl Session {
         let before = regions.len();
         regions.retain(|r| key(&r.spec) != key(&spec));
         if regions.len() == before {
-            return Err(ProtocolError::Refused(request, "no such region".to_owned()));
+            // Taken back for the second queue pair.
+            return Ok(());
         }
         self.replace_memory(request, regions, rings)
     }
