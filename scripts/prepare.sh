@@ -9,7 +9,7 @@ packages=(build-essential ca-certificates curl iproute2 iputils-ping procps open
 if [ "$what" = test ]; then
     packages+=(ethtool iperf3 netcat-openbsd openvswitch-testcontroller openvswitch-pki openvswitch-switch-dpdk dpdk-dev
         ovn-central ovn-host udhcpc neutron-openvswitch-agent openssl tcpdump tshark jq
-        python3 python3-openvswitch python3-os-ken)
+        python3 python3-openvswitch python3-os-ken qemu-system-x86 linux-image-cloud-amd64 busybox-static)
 fi
 
 missing=()

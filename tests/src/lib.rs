@@ -6,6 +6,7 @@
 
 pub mod cloud;
 pub mod differential;
+pub mod guest;
 pub mod net;
 pub mod neutron;
 pub mod ovn;
