@@ -79,6 +79,8 @@ impl Layers {
         };
         // Before the queues open: a device that starts only then is started once.
         port.apply(config);
+        // What changes from here on, while queues open, is looked at later.
+        port.seen = port.device.change_seq();
         let attachment = match (port.device.as_patch(), port.device.as_tunnel()) {
             (Some(patch), _) => Attachment::Patch { peer: patch.peer().unwrap_or_default() },
             (_, Some(tunnel)) => {
@@ -128,7 +130,6 @@ impl Layers {
         attachment: Attachment,
     ) -> Result<OfPort, String> {
         let (b, domain) = self.home(bridge).ok_or("No such device")?;
-        port.seen = port.device.change_seq();
         let new = NewPort {
             name: config.name.clone(),
             kind: port.device.kind().to_owned(),
@@ -218,7 +219,7 @@ impl Layers {
         Ok(())
     }
 
-    /// Tells the switch what the link of a port looks like now.
+    /// Tells the switch what the link of a port looks like now, and opens queues that came or went.
     pub(super) fn refresh_link(&mut self, bridge: &str, name: &str) {
         let Some(port) = self.bridges.get_mut(bridge).and_then(|b| b.ports.get_mut(name)) else { return };
         port.seen = port.device.change_seq();
@@ -232,6 +233,7 @@ impl Layers {
             true
         });
         self.announce(bridge, ofport, old);
+        self.refresh_queues(bridge, name);
     }
 
     /// Tells the switches of all links that changed; names the bridges that have such ports.
@@ -249,7 +251,6 @@ impl Layers {
         for (bridge, ports) in names.into_iter().filter(|(_, ports)| !ports.is_empty()) {
             for port in &ports {
                 self.refresh_link(&bridge, port);
-                self.refresh_queues(&bridge, port);
             }
             self.level_mtu(&bridge);
             bridges.push(bridge);
