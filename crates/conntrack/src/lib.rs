@@ -14,7 +14,7 @@
 //! | expectations of helpers | [`EXPECTATIONS_MAX`] | no more are made; counted |
 //! | fragments that wait | [`ipf::NFRAG_MAX`] unless set | later ones are invalid; counted |
 //!
-//! A connection takes at most 128 bytes and 8 of index; a translated one some 250 more.
+//! A connection takes at most 128 bytes and 18 of index; a translated one some 250 more.
 
 #![forbid(unsafe_code)]
 
@@ -46,7 +46,7 @@ pub use conn::{ConnRef, Helper};
 pub use dump::{DumpCursor, Entry, TcpInfo, proto_name};
 pub use expect::EXPECTATIONS_MAX;
 pub use key::{Family, Key, icmp_types};
-pub use request::{Cached, PacketCt, Request};
+pub use request::{Cached, PacketCt, Place, Request};
 pub use saved::{SavedConn, SavedConntrack, SavedKey};
 pub use tcp::State as TcpState;
 pub use timeout::{TIMEOUTS, Timeout, TimeoutPolicy};

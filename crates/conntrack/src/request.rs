@@ -60,6 +60,14 @@ pub struct PacketCt {
     pub cached: Option<Cached>,
 }
 
+/// Where the connection of a packet is, and which way the packet goes: good for as long as the connection is there,
+/// for every packet with the same bytes in its key that was treated the same before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Place {
+    pub(crate) conn: ConnRef,
+    pub(crate) is_reply: bool,
+}
+
 /// The connection that a packet was found to belong to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cached {

@@ -1,7 +1,7 @@
 //! A part of the table, under a lock of its own.
 //!
 //! Connections stand in chunks that never move, so that growth is bounded work; an open-addressed index of
-//! four-byte slots finds them by hash. An *alias* leads from the key of translated replies to the
+//! hashes and slots, which grows without looking at a connection, finds them. An *alias* leads from the key of translated replies to the
 //! connection, which is usually in another shard.
 
 use crate::conn::{Conn, ConnRef};
@@ -28,9 +28,16 @@ struct Alias {
     target: ConnRef,
 }
 
+/// Where a connection with this hash is.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    hash: u32,
+    slot: u32,
+}
+
 #[derive(Default)]
 pub(crate) struct Shard {
-    index: HashTable<u32>,
+    index: HashTable<Spot>,
     aliases: HashTable<Alias>,
     chunks: Vec<Box<[Option<Conn>]>>,
     free: Vec<u32>,
@@ -49,11 +56,6 @@ fn place(slot: u32) -> (usize, usize) {
     (slot as usize / CHUNK, slot as usize % CHUNK)
 }
 
-fn conn_at(chunks: &[Box<[Option<Conn>]>], slot: u32) -> Option<&Conn> {
-    let (chunk, at) = place(slot);
-    chunks.get(chunk)?.get(at)?.as_ref()
-}
-
 impl Shard {
     /// Number of slots that may hold a connection, for walking.
     pub fn slots(&self) -> u32 {
@@ -62,7 +64,8 @@ impl Shard {
 
     #[inline]
     pub fn get(&self, slot: u32) -> Option<&Conn> {
-        conn_at(&self.chunks, slot)
+        let (chunk, at) = place(slot);
+        self.chunks.get(chunk)?.get(at)?.as_ref()
     }
 
     #[inline]
@@ -80,13 +83,13 @@ impl Shard {
     #[inline]
     pub fn find(&self, hash: u32, key: &Key) -> Option<Found> {
         let mut is_reply = false;
-        let slot = self.index.find(spread(hash), |slot| {
-            let Some(conn) = self.get(*slot).filter(|c| c.hash == hash) else { return false };
+        let spot = self.index.find(spread(hash), |spot| {
+            let Some(conn) = self.get(spot.slot).filter(|_| spot.hash == hash) else { return false };
             is_reply = conn.key != *key;
             !is_reply || (conn.nat().is_none() && conn.key.reversed() == *key)
         });
-        if let Some(slot) = slot {
-            return Some(Found::Here { slot: *slot, is_reply });
+        if let Some(spot) = spot {
+            return Some(Found::Here { slot: spot.slot, is_reply });
         }
         if self.aliases.is_empty() {
             return None;
@@ -112,9 +115,7 @@ impl Shard {
         if let Some(place) = self.chunks.get_mut(chunk).and_then(|c| c.get_mut(at)) {
             *place = Some(conn);
         }
-        let chunks = &self.chunks;
-        let hash_of = |slot: &u32| spread(conn_at(chunks, *slot).map_or(0, |c| c.hash));
-        self.index.insert_unique(spread(hash), slot, hash_of);
+        self.index.insert_unique(spread(hash), Spot { hash, slot }, |spot| spread(spot.hash));
         (slot, self.serial)
     }
 
@@ -122,7 +123,7 @@ impl Shard {
     pub fn remove(&mut self, slot: u32) -> Option<Conn> {
         let (chunk, at) = place(slot);
         let conn = self.chunks.get_mut(chunk)?.get_mut(at)?.take()?;
-        if let Ok(entry) = self.index.find_entry(spread(conn.hash), |s| *s == slot) {
+        if let Ok(entry) = self.index.find_entry(spread(conn.hash), |s| s.slot == slot) {
             entry.remove();
         }
         self.free.push(slot);

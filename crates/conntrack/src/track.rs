@@ -7,7 +7,7 @@ use crate::ftp;
 use crate::key::{Family, Key};
 use crate::nat::NatAction;
 use crate::proto::Verdict;
-use crate::request::{Cached, PacketCt, Request, merge32, merge128};
+use crate::request::{Cached, PacketCt, Place, Request, merge32, merge128};
 use crate::shard::{Found, Shard};
 use crate::timeout::{Timeout, TimeoutPolicy};
 use crate::zone::Zones;
@@ -161,24 +161,40 @@ impl Conntrack {
         request: &Request<'_>,
         now: u64,
     ) {
+        self.process_at(p, family, ct, request, now, None);
+    }
+
+    /// As [`Conntrack::process`], of a packet of which `place` says where its connection was when a packet with the
+    /// same key went through the same steps. Gives the place to say so next time, if there will be one.
+    pub fn process_at(
+        &self,
+        p: &mut Packet,
+        family: Family,
+        ct: &mut PacketCt,
+        request: &Request<'_>,
+        now: u64,
+        place: Option<Place>,
+    ) -> Option<Place> {
         if ct.meta.state == ct_state::INV {
             // A fragment that was not fit to be put together.
-            return reject(ct, request.zone);
+            reject(ct, request.zone);
+            return None;
         }
         if let Some(cached) = ct.cached
             && !request.force
             && request.control(cached.proto, cached.sport, cached.dport).is_none()
             && self.process_again(p, ct, request, cached, now)
         {
-            return;
+            return Some(Place { conn: cached.conn, is_reply: cached.is_reply });
         }
         let Some(packet) = extract(p, family, request.zone) else {
             self.counters.unreadable.fetch_add(1, Relaxed);
-            return reject(ct, request.zone);
+            reject(ct, request.zone);
+            return None;
         };
         let key = &packet.key;
         let control = request.control(key.proto, key.sport, key.dport);
-        self.process_extracted(&mut Pass { p, ct, request, packet, control, now });
+        self.process_extracted(&mut Pass { p, ct, request, packet, control, now }, place)
     }
 
     /// The packet has been through this zone already: its connection is known and up to date.
@@ -207,25 +223,41 @@ impl Conntrack {
         true
     }
 
-    fn process_extracted(&self, pass: &mut Pass<'_, '_>) {
+    fn process_extracted(&self, pass: &mut Pass<'_, '_>, place: Option<Place>) -> Option<Place> {
         if pass.ct.meta.state != 0 && pass.ct.meta.zone != pass.request.zone {
             pass.ct.meta.state = 0;
         }
-        match self.find_and_update(pass) {
+        let at_place = place.and_then(|place| self.update_at(pass, place));
+        match at_place.or_else(|| self.find_and_update(pass)) {
             Some(Outcome::Known(known)) if known.verdict != Some(Verdict::Anew) => {
                 self.finish(pass, &known);
+                let Known { conn, is_reply, .. } = known;
+                let is_plain = !pass.request.force && !pass.packet.is_related && pass.control.is_none();
+                is_plain.then_some(Place { conn, is_reply })
             }
             Some(Outcome::Known(Known { conn, .. }) | Outcome::Replace(conn)) => {
                 self.remove(conn);
                 self.begin(pass);
+                None
             }
             None if pass.packet.is_related => {
                 // An error about a connection that is not there.
                 pass.ct.meta.state = ct_state::INV;
                 finish_unknown(pass, None);
+                None
             }
-            None => self.begin(pass),
+            None => {
+                self.begin(pass);
+                None
+            }
         }
+    }
+
+    /// Shows the packet to the connection at `place`, if that is still there.
+    fn update_at(&self, pass: &mut Pass<'_, '_>, place: Place) -> Option<Outcome> {
+        let Place { conn, is_reply } = place;
+        let known = self.with_ref(conn, pass.now, |c| self.update(c, conn, is_reply, pass));
+        known.map(Outcome::Known)
     }
 
     /// Finds the connection and shows it the packet.

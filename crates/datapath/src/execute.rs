@@ -238,7 +238,7 @@ fn hash(item: &mut Item, alg: HashAlg, basis: u32, vlan_limit: u8) -> u32 {
     if hash == 0 { 1 } else { hash }
 }
 
-fn change_headers(item: &mut Item, action: &Action) {
+pub(crate) fn change_headers(item: &mut Item, action: &Action) {
     let p = &mut item.packet;
     match action {
         Action::PushVlan { tpid, tci } => edit::push_vlan(p, *tpid, *tci),
@@ -255,7 +255,7 @@ fn change_headers(item: &mut Item, action: &Action) {
     }
 }
 
-fn apply_set(item: &mut Item, set: &SetKey) {
+pub(crate) fn apply_set(item: &mut Item, set: &SetKey) {
     let p = &mut item.packet;
     match set {
         SetKey::Priority(m) => item.meta.skb_priority = (item.meta.skb_priority & !m.mask) | (m.key & m.mask),

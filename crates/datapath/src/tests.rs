@@ -7,3 +7,4 @@ mod fake;
 mod lookup;
 mod polling;
 mod show;
+mod trails;

@@ -341,6 +341,7 @@ impl Poller {
             self.tick = self.now + TICK;
             self.worker.now_ms = self.shared.clock.now_ms();
             self.worker.lane.sweep();
+            self.worker.trails.sweep();
         }
     }
 
@@ -379,6 +380,7 @@ impl Poller {
             let mut items = self.worker.express(view, rx.port, &mut self.batch);
             if !items.is_empty() {
                 self.worker.receive(rx.port, &mut items);
+                self.worker.follow(view, rx.port, &mut items);
                 self.worker.process(view, &mut items, 0);
             }
             if wait_us == 0 {

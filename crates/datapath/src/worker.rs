@@ -5,12 +5,14 @@ use crate::counter::Counter;
 use crate::ct::Tracking;
 use crate::drops::{DropCause, PortCounters};
 use crate::flow_table::FlowTable;
+use crate::follow::may_walk;
 use crate::item::{Item, Items};
 use crate::key::Seed;
 use crate::lane::Lane;
 use crate::megaflow::Megaflow;
 use crate::meter::Meters;
 use crate::port::LocalPorts;
+use crate::trail::{Tracks, Trails};
 use crate::tuning::Remember;
 use crate::upcall::{Line, Pending, PendingKind, UpcallQueues};
 use arrayvec::ArrayVec;
@@ -42,6 +44,8 @@ pub(crate) struct WorkerStats {
     pub cache_hits: Counter,
     /// Of these, packets that only `smc-enable` remembers.
     pub signature_hits: Counter,
+    /// Packets that followed a trail to its end.
+    pub followed: Counter,
     pub table_hits: Counter,
     /// Subtables asked for the hits of the table.
     pub subtables_asked: Counter,
@@ -93,6 +97,7 @@ pub(crate) struct Worker {
     pub(crate) meters: Arc<Meters>,
     pub(crate) cache: FlowCache,
     pub(crate) lane: Lane,
+    pub(crate) trails: Trails,
     /// Ports with packets to send.
     pub(crate) dirty: Vec<u32>,
     pub(crate) random: u64,
@@ -130,6 +135,7 @@ impl Worker {
             meters: Arc::clone(meters),
             cache: FlowCache::new(),
             lane: Lane::new(Seed::get()),
+            trails: Trails::new(Seed::get().basis()),
             dirty: Vec::new(),
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(pmd.unwrap_or(u32::MAX)),
             tracking: Arc::clone(tracking),
@@ -198,7 +204,11 @@ impl Worker {
             let packets = u64::from(g.members.count_ones());
             g.flow.stats.add(packets, g.bytes, g.tcp_flags, self.now_ms);
         }
-        if let ([only], 0) = (&groups[..], missed) {
+        let walks = depth == 0 && self.tracking.ipf.is_idle();
+        let tracks = |g: &Group| walks && Tracks::of(&g.flow.actions).is_some();
+        if let ([only], 0) = (&groups[..], missed)
+            && !tracks(only)
+        {
             let actions = Arc::clone(&only.flow.actions);
             self.spare_keys.push(keys);
             self.execute(view, &actions, items, depth);
@@ -217,6 +227,9 @@ impl Worker {
             let is_member = |i: usize| g.members & (1 << i) != 0;
             let members = slots.iter_mut().enumerate().filter(|(i, _)| is_member(*i));
             let mut items: Items = members.filter_map(|(_, s)| s.take()).collect();
+            if tracks(g) {
+                self.walk_some(view, &g.flow, &mut items);
+            }
             self.execute(view, &g.flow.actions, &mut items, depth);
         }
     }
@@ -252,6 +265,32 @@ impl Worker {
         }
         self.stats.cache_hits.add(cached);
         missed
+    }
+
+    /// The megaflow for one key.
+    pub fn megaflow_of(&mut self, view: View<'_>, key: &Flow) -> Option<Arc<Megaflow>> {
+        let signature = self.seed.signature(key);
+        if let Some(flow) = self.cache.get(signature, key) {
+            self.stats.cache_hits.add(1);
+            return Some(Arc::clone(flow));
+        }
+        let (found, asked) = view.table.lookup(view.guard, key);
+        let flow = found?.to_arc();
+        self.stats.subtables_asked.add(asked as u64);
+        self.stats.table_hits.add(1);
+        self.cache.offer(signature, || Arc::clone(&flow));
+        Some(flow)
+    }
+
+    /// Takes some of the packets that hit a megaflow that tracks them on their way alone, to make trails.
+    fn walk_some(&mut self, view: View<'_>, flow: &Arc<Megaflow>, items: &mut Items) {
+        for item in std::mem::take(items) {
+            if self.trails.is_chosen() && may_walk(&item) {
+                self.walk(view, flow, item);
+            } else {
+                items.push(item);
+            }
+        }
     }
 
     /// Hands a packet to the switch, or drops it if there is no room.

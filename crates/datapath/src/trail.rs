@@ -1,0 +1,241 @@
+//! The trails of tracked packets: every look at the megaflows and every connection on a packet's way, remembered.
+//!
+//! A packet of an established connection goes round at least once: a megaflow sends it through `ct`, another decides what
+//! to do with it in the state that it now has. All of that follows from the packet's own bytes (the [`Words`] of its
+//! shape), from the connections that it belongs to, and from what these say of it. A trail holds the megaflows and
+//! the connections' places of one direction of a connection, found by the bytes; every step still shows the packet to its
+//! connection, and the trail is followed only as long as the connection answers as before. Where it does not, the
+//! packet goes on from there like any other, and the trail is forgotten. A megaflow that is gone ends its trails too.
+
+use crate::lane::Words;
+use crate::megaflow::Megaflow;
+use arrayvec::ArrayVec;
+use conntrack::{PacketCt, Place};
+use dpif::{Action, Ct, SetKey};
+use flow::U128;
+use std::sync::Arc;
+
+/// Connections on one trail.
+pub(crate) const STEPS_MAX: usize = 4;
+/// Trails of a thread.
+const TRAILS_MAX: usize = 1 << 16;
+/// Signatures in a bucket, which is a cache line.
+const WAYS: usize = 8;
+const BUCKETS: usize = TRAILS_MAX / WAYS * 2;
+/// Of so many packets without a trail, one makes one.
+const LEARN_ONE_IN: u32 = 4;
+const FLAGS: u64 = 0xffff << 32;
+
+/// What connection tracking said, as far as megaflows see it and it may change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Said {
+    state: u32,
+    mark: u32,
+    label: U128,
+    place: Place,
+}
+
+impl Said {
+    pub fn new(ct: &PacketCt, place: Place) -> Self {
+        Said { state: ct.meta.state, mark: ct.meta.mark, label: ct.meta.label, place }
+    }
+
+    /// Whether the packet belongs to an established connection, and so probably has followers.
+    pub fn is_established(&self) -> bool {
+        self.state & flow::ct_state::EST != 0
+    }
+
+    pub fn place(&self) -> Place {
+        self.place
+    }
+}
+
+/// A megaflow that tracks the packet, and what comes of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub flow: Arc<Megaflow>,
+    pub said: Said,
+}
+
+#[derive(Debug)]
+pub(crate) struct Trail {
+    words: Words,
+    in_port: u32,
+    /// Whether some megaflow asked for TCP flags, which change within a connection.
+    is_about_flags: bool,
+    pub steps: ArrayVec<Step, STEPS_MAX>,
+    /// The megaflow behind the last step.
+    pub last: Arc<Megaflow>,
+    /// Whether its actions see what connection tracking said.
+    pub shows_ct: bool,
+}
+
+impl Trail {
+    pub fn new(in_port: u32, words: Words, steps: ArrayVec<Step, STEPS_MAX>, last: &Arc<Megaflow>) -> Self {
+        let asks = |f: &Megaflow| f.mask.mask.tcp_flags != 0;
+        let is_about_flags = asks(last) || steps.iter().any(|s| asks(&s.flow));
+        let shows_ct = !last.actions.iter().all(is_blind);
+        Trail { words, in_port, is_about_flags, steps, last: Arc::clone(last), shows_ct }
+    }
+
+    fn is_of(&self, in_port: u32, w: &Words) -> bool {
+        let flags = if self.is_about_flags { 0 } else { FLAGS };
+        let same = (0..4).fold(0, |d, i| d | (self.words[i] ^ w[i]));
+        same | ((self.words[4] ^ w[4]) & !flags) == 0 && self.in_port == in_port
+    }
+
+    pub fn is_dead(&self) -> bool {
+        self.last.is_dead() || self.steps.iter().any(|s| s.flow.is_dead())
+    }
+}
+
+/// Whether an action does the same whatever connection tracking said of the packet, and ends nothing.
+fn is_blind(action: &Action) -> bool {
+    matches!(action, Action::Output(_) | Action::Trunc(_)) || is_edit(action)
+}
+
+/// Whether an action changes headers or plain metadata, the same in every packet of one shape.
+fn is_edit(action: &Action) -> bool {
+    match action {
+        Action::Set(SetKey::Tunnel(_)) => false,
+        Action::Set(_) | Action::PushVlan { .. } | Action::PopVlan | Action::CtClear => true,
+        _ => false,
+    }
+}
+
+/// Actions that change headers, then track, then go round.
+pub(crate) struct Tracks<'a> {
+    pub edits: &'a [Action],
+    pub ct: &'a Ct,
+    pub recirc_id: u32,
+}
+
+impl<'a> Tracks<'a> {
+    /// `None` if the actions are others.
+    pub fn of(actions: &'a [Action]) -> Option<Self> {
+        match actions {
+            [edits @ .., Action::Ct(ct), Action::Recirc(recirc_id)] if edits.iter().all(is_edit) => {
+                Some(Tracks { edits, ct, recirc_id: *recirc_id })
+            }
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Bucket([u64; WAYS]);
+
+/// What one thread remembers of tracked packets.
+pub(crate) struct Trails {
+    seed: [u64; 4],
+    /// Upper half of a signature, and one more than the place of its trail. None until there is a trail.
+    buckets: Vec<Bucket>,
+    trails: Vec<Option<Trail>>,
+    free: Vec<u32>,
+    hand: usize,
+    unknown: u32,
+}
+
+impl Trails {
+    pub fn new(basis: u64) -> Self {
+        let number = |n: u64| (basis ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(31) | 1;
+        Trails {
+            seed: [number(5), number(6), number(7), number(8)],
+            buckets: Vec::new(),
+            trails: Vec::new(),
+            free: Vec::new(),
+            hand: 0,
+            unknown: 0,
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.trails.is_empty()
+    }
+
+    #[inline(always)]
+    fn signature(&self, in_port: u32, w: &Words) -> u64 {
+        let fold = |a: u64, b: u64| {
+            let product = u128::from(a) * u128::from(b);
+            (product as u64) ^ ((product >> 64) as u64)
+        };
+        let [s0, s1, s2, s3] = self.seed;
+        let link = fold(w[0] ^ s0, w[1] ^ s1 ^ u64::from(in_port).wrapping_mul(s2));
+        let network = fold(w[3] ^ s2, w[2] ^ (w[4] & !FLAGS).rotate_left(13) ^ s3);
+        fold(link ^ s3, network ^ s0)
+    }
+
+    /// The place of the trail of a packet that has just come in by `in_port`.
+    #[inline]
+    pub fn find(&self, in_port: u32, w: &Words) -> Option<u32> {
+        let signature = self.signature(in_port, w);
+        let bucket = self.buckets.get(signature as usize % BUCKETS)?;
+        let tag = signature >> 32;
+        for entry in bucket.0 {
+            if entry >> 32 == tag && entry as u32 != 0 {
+                let at = entry as u32 - 1;
+                if self.get(at).is_some_and(|t| t.is_of(in_port, w)) {
+                    return Some(at);
+                }
+            }
+        }
+        None
+    }
+
+    #[inline]
+    pub fn get(&self, at: u32) -> Option<&Trail> {
+        self.trails.get(at as usize)?.as_ref()
+    }
+
+    /// Whether a packet that had no trail makes one.
+    pub fn is_chosen(&mut self) -> bool {
+        self.unknown = self.unknown.wrapping_add(1);
+        self.unknown.is_multiple_of(LEARN_ONE_IN)
+    }
+
+    pub fn remember(&mut self, trail: Trail) {
+        if self.buckets.is_empty() {
+            self.buckets = vec![Bucket([0; WAYS]); BUCKETS];
+        }
+        let signature = self.signature(trail.in_port, &trail.words);
+        let at = match self.free.pop() {
+            Some(at) => at,
+            None if self.trails.len() < TRAILS_MAX => {
+                self.trails.push(None);
+                (self.trails.len() - 1) as u32
+            }
+            None => self.step_hand() as u32,
+        };
+        if let Some(place) = self.trails.get_mut(at as usize) {
+            *place = Some(trail);
+        }
+        let Some(bucket) = self.buckets.get_mut(signature as usize % BUCKETS) else { return };
+        let tag = signature >> 32;
+        let free = bucket.0.iter().position(|e| *e == 0 || e >> 32 == tag);
+        bucket.0[free.unwrap_or((signature >> 29) as usize % WAYS)] = tag << 32 | u64::from(at + 1);
+    }
+
+    pub fn forget(&mut self, at: u32) {
+        if let Some(trail) = self.trails.get_mut(at as usize)
+            && trail.take().is_some()
+        {
+            self.free.push(at);
+        }
+    }
+
+    fn step_hand(&mut self) -> usize {
+        self.hand = (self.hand + 1) % self.trails.len().max(1);
+        self.hand
+    }
+
+    /// Lets go of dead megaflows in a few trails.
+    pub fn sweep(&mut self) {
+        for _ in 0..self.trails.len().min(32) {
+            let at = self.step_hand() as u32;
+            if self.get(at).is_some_and(Trail::is_dead) {
+                self.forget(at);
+            }
+        }
+    }
+}
