@@ -38,6 +38,11 @@ pub(crate) fn text(output: &Output) -> String {
 impl Cloud {
     /// `None`, with the reason on standard error, where namespaces cannot be made.
     pub fn new(hypervisors: usize) -> Option<Self> {
+        Self::with_daemon(daemon_binary(), hypervisors)
+    }
+
+    /// As [`Cloud::new`] with this daemon on the hypervisors.
+    pub fn with_daemon(daemon: &Path, hypervisors: usize) -> Option<Self> {
         let mut namespaces = Namespaces::new();
         if let Err(why) = namespaces.add(WIRE) {
             eprintln!("skipped: no network namespaces: {why}");
@@ -49,7 +54,7 @@ impl Cloud {
             wire: None,
             started: Vec::new(),
             namespaces,
-            daemon: daemon_binary().to_owned(),
+            daemon: daemon.to_owned(),
         };
         if hypervisors > 1 {
             let wire = Sandbox::with_daemon_in(Path::new(STOCK), &cloud.namespaces.full(WIRE), &[]);

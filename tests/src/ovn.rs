@@ -3,8 +3,8 @@
 //!
 //! Where the OVN packages are not there, [`Ovn::new`] says so and the test is skipped.
 
-use crate::PATIENCE;
 use crate::cloud::{Cloud, text};
+use crate::{PATIENCE, daemon_binary};
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::process::Child;
@@ -44,11 +44,16 @@ fn until_there(path: &Path) {
 impl Ovn {
     /// A central and this many hypervisors `hv1` to `hvN`, with tunnels of this type between them.
     pub fn new(hypervisors: usize, encap: &str) -> Option<Self> {
+        Self::with_daemon(daemon_binary(), hypervisors, encap)
+    }
+
+    /// As [`Ovn::new`] with this daemon on the hypervisors.
+    pub fn with_daemon(daemon: &Path, hypervisors: usize, encap: &str) -> Option<Self> {
         if !Path::new(SCHEMAS).join("ovn-nb.ovsschema").exists() {
             eprintln!("skipped: OVN is not installed");
             return None;
         }
-        let cloud = Cloud::new(hypervisors)?;
+        let cloud = Cloud::with_daemon(daemon, hypervisors)?;
         let mut ovn = Ovn { cloud, central: Vec::new(), controllers: Vec::new() };
         ovn.start_central();
         for no in 1..=hypervisors {

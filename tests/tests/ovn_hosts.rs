@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test fails by panicking
 
+use std::collections::BTreeSet;
 use tests::ovn::Ovn;
 
 /// Floating addresses of their own MAC are translated on the machine's own hypervisor, all others at the gateway.
@@ -103,4 +104,87 @@ fn a_vlan_outside() {
     ovn.say("vm2", 80);
     assert_eq!(ovn.hears("vm1", "192.168.7.12", 80).as_deref(), Some("vm2 192.168.7.11"));
     shaped(&mut ovn);
+}
+
+/// What is configured in a hypervisor's br-int, apart from numbers that are given anew.
+fn state(ovn: &Ovn, no: usize) -> BTreeSet<String> {
+    let ofctl = |args: &[&str]| ovn.sandbox(no).ofctl(&[&["-OOpenFlow15", "--no-names"], args].concat());
+    let flows = ofctl(&["--no-stats", "dump-flows", "br-int"]);
+    let rest = [ofctl(&["dump-groups", "br-int"]), ofctl(&["dump-meters", "br-int"])].concat();
+    let lines = flows.lines().chain(rest.lines().filter(|l| !l.contains("xid=")));
+    lines.map(str::to_owned).collect()
+}
+
+/// The controller, the database and the daemon of a hypervisor end and come back, one after the other and all at once;
+/// the state is the same in the end, and so is what works.
+#[test]
+fn restarts_of_one_of_two_hypervisors() {
+    let Some(mut ovn) = Ovn::new(2, "geneve") else { return };
+    ovn.two_switches(&[1, 2, 1, 2]);
+    ovn.gateway(&["hv2"]);
+    ovn.outsider(2, "out", "50:54:00:00:00:aa", "172.16.0.99/24");
+    ovn.nbctl(
+        "lb-add lb0 10.0.9.9:80 10.0.2.13:80,10.0.2.14:80 -- ls-lb-add ls0 lb0 -- meter-add slow drop 5 pktps \
+         -- lr-nat-add lr0 dnat_and_snat 172.16.0.50 10.0.2.13",
+    );
+    ovn.nbctl_words(&[
+        "--log",
+        "--meter=slow",
+        "acl-add",
+        "ls0",
+        "to-lport",
+        "1000",
+        "tcp.dst == 81",
+        "reject",
+    ]);
+    ovn.nbctl_words(&["qos-add", "ls0", "from-lport", "100", "udp.dst == 6000", "rate=1000"]);
+    ovn.sync();
+    ovn.say("vm4", 80);
+    ovn.say("vm3", 80);
+    ovn.say("out", 80);
+    let works = |ovn: &Ovn| {
+        ovn.sync();
+        for (from, to) in
+            [("vm1", "10.0.1.12"), ("vm1", "fd02::14"), ("vm2", "172.16.0.99"), ("out", "172.16.0.50")]
+        {
+            ovn.ping(from, to);
+        }
+        for (from, to) in
+            [("vm1", "10.0.9.9"), ("vm2", "10.0.9.9"), ("vm1", "172.16.0.99"), ("out", "172.16.0.50")]
+        {
+            ovn.until(&format!("{from} hears {to}"), || ovn.hears(from, to, 80).is_some());
+        }
+        assert_eq!(ovn.connects("vm4", "10.0.1.11", 81), "refused");
+    };
+    works(&ovn);
+    let before = state(&ovn, 2);
+    let restarts: [fn(&mut Ovn); 4] = [
+        |ovn| {
+            ovn.kill_controller(2);
+            ovn.start_controller(2);
+        },
+        |ovn| {
+            ovn.sandbox_mut(2).stop_database();
+            ovn.sandbox_mut(2).start_database();
+        },
+        |ovn| {
+            ovn.sandbox_mut(2).kill_daemon();
+            ovn.sandbox_mut(2).start_daemon();
+        },
+        |ovn| {
+            ovn.kill_controller(2);
+            ovn.sandbox_mut(2).kill_daemon();
+            ovn.sandbox_mut(2).stop_database();
+            ovn.sandbox_mut(2).start_database();
+            ovn.sandbox_mut(2).start_daemon();
+            ovn.start_controller(2);
+        },
+    ];
+    for restart in restarts {
+        restart(&mut ovn);
+        works(&ovn);
+        let after = state(&ovn, 2);
+        let differ: Vec<_> = before.symmetric_difference(&after).collect();
+        assert!(differ.is_empty(), "{differ:#?}");
+    }
 }
