@@ -84,8 +84,11 @@ fn timed(ovn: &Ovn, what: impl FnOnce()) -> [f64; 2] {
     [start.elapsed().as_secs_f64(), cpu_seconds(pid) - before]
 }
 
-/// Milliseconds of one `sync`, without and with something to do: the median of some.
-fn syncs(ovn: &Ovn, switch: &str) -> [f64; 2] {
+/// Milliseconds of one `sync`, without and with something to do: the median of some. And the daemon's processor time for
+/// one, on average.
+fn syncs(ovn: &Ovn, switch: &str) -> [f64; 3] {
+    let pid = ovn.sandbox(1).daemon_pid();
+    let before = cpu_seconds(pid);
     let each =
         |what: &dyn Fn(u32)| median(&(0..SYNCS).map(|i| timed(ovn, || what(i))[0] * 1e3).collect::<Vec<_>>());
     let idle = each(&|_| ovn.sync());
@@ -93,7 +96,8 @@ fn syncs(ovn: &Ovn, switch: &str) -> [f64; 2] {
         let (priority, what) = ((1000 + i).to_string(), format!("ip4.dst == 10.9.9.{i}"));
         ovn.nbctl_words(&["--wait=hv", "acl-add", switch, "to-lport", &priority, &what, "drop"]);
     };
-    [idle, each(&change)]
+    let changes = each(&change);
+    [idle, changes, (cpu_seconds(pid) - before) * 1e3 / f64::from(2 * SYNCS)]
 }
 
 fn measure(daemon: &Path, shape: &Shape) -> Vec<Row> {
@@ -109,10 +113,12 @@ fn measure(daemon: &Path, shape: &Shape) -> Vec<Row> {
     let mut rows = vec![
         ("sync, no port here, ms", small[0]),
         ("sync after a change, no port here, ms", small[1]),
+        ("CPU of either, ms", small[2]),
         ("all ports realised, s", wall),
         ("all ports realised, CPU s", cpu),
         ("sync, all ports here, ms", large[0]),
         ("sync after a change, all ports here, ms", large[1]),
+        ("CPU of either, all ports here, ms", large[2]),
     ];
     rows.push(("memory, MB", resident(ovn.sandbox(1).daemon_pid()) / 1e6));
     rows
@@ -125,7 +131,8 @@ fn main() {
     let rounds = number(3);
     let round = |no: usize| {
         // Each goes first in turn.
-        let first = if no.is_multiple_of(2) { [STOCK.into(), our_daemon()] } else { [our_daemon(), STOCK.into()] };
+        let first =
+            if no.is_multiple_of(2) { [STOCK.into(), our_daemon()] } else { [our_daemon(), STOCK.into()] };
         let mut rows = first.map(|daemon| measure(&daemon, &shape));
         rows.rotate_left(no % 2);
         rows
