@@ -2,11 +2,11 @@
 
 use crate::ffi::mempool::Mempool;
 use crate::ffi::port::{ENOTSUP, Errno, Info, Port, Setup};
-use crate::ffi::queue::{Queues, Refused, Rx, Started};
+use crate::ffi::queue::{FrameBurst, Queues, Refused, Rx, Sent, Started};
 use crate::ffi::text::strerror;
 use crate::steering;
 use netdev::policer::Policer;
-use netdev::{RxQueue, TxOutcome, TxQueue};
+use netdev::{Burst, RxQueue, TxOutcome, TxQueue, burst};
 use packet::{Batch, Packet};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
@@ -116,7 +116,7 @@ impl Running {
     }
 
     pub fn rx_queues(self: &Arc<Self>) -> Vec<Box<dyn RxQueue>> {
-        let queue = |rx| DpdkRx { running: self.clone(), rx, stirred: None };
+        let queue = |rx| DpdkRx { burst: FrameBurst::default(), running: self.clone(), rx, stirred: None };
         let taken = (0..self.n_rxq()).filter_map(|q| self.started.take_rx(q));
         taken.map(|rx| Box::new(queue(rx)) as Box<dyn RxQueue>).collect()
     }
@@ -192,6 +192,8 @@ fn set_mtu(name: &str, port: Port, mtu: u32) -> Result<(), Errno> {
 }
 
 struct DpdkRx {
+    // Its buffers go before the port may stop.
+    burst: FrameBurst,
     running: Arc<Running>,
     rx: Rx,
     stirred: Option<Instant>,
@@ -229,6 +231,19 @@ impl RxQueue for DpdkRx {
         received
     }
 
+    #[inline]
+    fn burst(&mut self) -> Option<&mut dyn Burst> {
+        // Who judges packets one by one wants packets.
+        if self.running.soft.policer.is_active() {
+            return None;
+        }
+        self.rx.burst(&mut self.burst);
+        if self.running.is_bond && self.rx.queue() == 0 {
+            self.stir_bond();
+        }
+        Some(&mut self.burst)
+    }
+
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
@@ -241,14 +256,30 @@ struct DpdkTx {
 
 impl TxQueue for DpdkTx {
     fn send(&mut self, batch: &mut Batch) -> TxOutcome {
-        if self.running.n_txq() > 1 && self.running.soft.steering.load(Ordering::Relaxed) {
+        if self.is_steered() {
             return self.send_by_hash(batch);
         }
         self.running.send(self.queue, batch)
     }
+
+    fn send_burst(&mut self, burst: &mut dyn Burst, places: u32) -> TxOutcome {
+        if let Some(frames) = burst.as_any().downcast_mut::<FrameBurst>()
+            && !self.is_steered()
+        {
+            // Only threads that share the queue ever wait here, and for one batch.
+            let r = &*self.running;
+            return r.account(r.started.send_frames(self.queue, r.max_len, frames, places));
+        }
+        burst::send_as_batch(self, burst, places)
+    }
 }
 
 impl DpdkTx {
+    #[inline]
+    fn is_steered(&self) -> bool {
+        self.running.n_txq() > 1 && self.running.soft.steering.load(Ordering::Relaxed)
+    }
+
     /// Each flow by a queue of its own choice.
     #[cold]
     fn send_by_hash(&self, batch: &mut Batch) -> TxOutcome {
@@ -267,6 +298,7 @@ impl DpdkTx {
             outcome.sent += part.sent;
             outcome.dropped_too_big += part.dropped_too_big;
             outcome.dropped_full += part.dropped_full;
+            outcome.dropped_bytes += part.dropped_bytes;
         }
         outcome
     }
@@ -275,7 +307,11 @@ impl DpdkTx {
 impl Running {
     fn send(&self, queue: u16, batch: &mut Batch) -> TxOutcome {
         // Only threads that share the queue ever wait here, and for one batch.
-        let sent = self.started.send(queue, self.max_len, batch);
+        self.account(self.started.send(queue, self.max_len, batch))
+    }
+
+    #[inline]
+    fn account(&self, sent: Sent) -> TxOutcome {
         if sent.full + sent.too_big + sent.no_buffer > 0 {
             let c = &self.soft.counters;
             c.tx_failed.fetch_add(u64::from(sent.full + sent.no_buffer), Ordering::Relaxed);
@@ -285,6 +321,7 @@ impl Running {
             sent: sent.sent,
             dropped_too_big: sent.too_big,
             dropped_full: sent.full + sent.no_buffer,
+            dropped_bytes: sent.dropped_bytes,
             ..TxOutcome::default()
         }
     }

@@ -1,124 +1,225 @@
-//! A batch on the short way (see [`crate::lane`]).
+//! A burst that was just received: most packets go the short way (see [`crate::lane`]), the others a longer one.
+//!
+//! Packets that only have to be sent leave as they came, in the buffers of their device. Where more is to be done,
+//! the lane still knows the megaflow; only packets of another shape, and those of megaflows that it does not know,
+//! are parsed into keys. All packets of one megaflow leave in the order in which they came.
 
 use crate::drops::DropCause;
 use crate::item::{Item, Items, PacketMeta};
-use crate::lane::{Way, Words, differ, words};
-use crate::worker::{View, Worker};
-use dpif::PortNo;
-use packet::{BATCH_LEN, Batch, Packet};
+use crate::lane::{NONE, Tally, Way, set_offsets, words};
+use crate::upcall::PendingKind;
+use crate::worker::{Groups, One, View, Worker, is_runt, join};
+use arrayvec::ArrayVec;
+use flow::Flow;
+use netdev::burst::{all_places, places};
+use netdev::{Burst, Heads};
+use packet::{BATCH_LEN, Packet};
+use quiescent::Shared;
+use std::sync::Arc;
+
+/// What is found out about the packets of a burst that do not all leave at once.
+struct Parted {
+    /// By place, the lane's slot of a packet that is in the burst still.
+    slots: [u32; BATCH_LEN],
+    /// By place, packets that were taken out and parsed.
+    held: [Option<Item>; BATCH_LEN],
+    /// Megaflows that do more than output, and those that the lane cannot remember.
+    groups: Groups,
+    /// Packets that the lane knew the megaflow of.
+    hits: u64,
+    /// Bytes of packets that the lane did not count.
+    odd_bytes: u64,
+}
 
 impl Worker {
-    /// Sends those packets of a batch that only have to be sent, and returns the others.
-    pub fn express(&mut self, view: View<'_>, in_port: u32, batch: &mut Batch) -> Items {
-        let table_hits = self.stats.table_hits.get();
-        let mut ways = [Way::Unknown; BATCH_LEN];
-        let (mut last, mut slot, mut way): (Words, u32, Way) = ([u64::MAX; 5], 0, Way::Unknown);
-        let (mut out, mut bytes) = (0, 0);
-        // Packets behind the first of a train, which are counted when it ends.
-        let (mut more, mut more_bytes) = (0, 0);
-        for (packet, place) in batch.iter_mut().zip(&mut ways) {
-            let Some(w) = words(packet) else { continue };
-            let len = packet.len();
-            if differ(&w, &last) {
-                self.lane.add(slot, more, more_bytes);
-                (more, more_bytes, last) = (0, 0, w);
-                (way, slot) = self.way(view, in_port, packet, &w);
-            } else {
-                more += 1;
-                more_bytes += len as u32;
-            }
-            *place = way;
-            if let Way::Out(_) = way {
-                out += 1;
-                bytes += len;
-            } else {
-                (more, more_bytes) = (0, 0);
-            }
+    /// Sees a burst through. What is to be sent by [`Worker::flush`] is in its line when this returns.
+    pub fn receive_burst(&mut self, view: View<'_>, in_port: u32, burst: &mut dyn Burst) {
+        let n = burst.len();
+        let tally = Tally { now_ms: self.now_ms, is_owner: view.table.pmd.is_some() };
+        let mut heads: Heads<'_> = [&[]; BATCH_LEN];
+        burst.heads(&mut heads);
+        let seen = self.lane.look(in_port, heads.get(..n).unwrap_or_default(), view.table.deaths());
+        let others = seen.odd | seen.unknown;
+        if others == 0
+            && let Some(port) = self.lane.only_out()
+        {
+            self.count_received(in_port, n as u64, seen.bytes, n as u64);
+            self.send_burst(in_port, port, burst, all_places(n), seen.bytes);
+            self.lane.credit(tally);
+            return;
         }
-        self.lane.add(slot, more, more_bytes);
-        if out == 0 {
-            return self.to_items(in_port, batch);
+        let mut parted = Parted {
+            slots: [NONE; BATCH_LEN],
+            held: [const { None }; BATCH_LEN],
+            groups: Groups::new(),
+            hits: 0,
+            odd_bytes: 0,
+        };
+        for run in self.lane.runs().iter().filter(|run| run.slot != NONE) {
+            parted.hits += u64::from(run.packets);
+            places(run.places).for_each(|place| parted.slots[place] = run.slot);
         }
+        if others != 0 {
+            self.look_closer(view, in_port, burst, seen.odd, others, tally, &mut parted);
+        }
+        self.count_received(in_port, n as u64, seen.bytes + parted.odd_bytes, parted.hits);
+        self.lane.credit(tally);
+        self.part(view, in_port, burst, parted, tally);
+    }
+
+    #[inline]
+    fn count_received(&self, in_port: u32, packets: u64, bytes: u64, hits: u64) {
         let counters = self.counters(in_port);
-        counters.received.add(out);
-        counters.received_bytes.add(bytes as u64);
-        self.stats.received.add(out);
-        self.stats.cache_hits.add(out - (self.stats.table_hits.get() - table_hits));
-        let only = self.lane.only_way();
-        self.lane.credit(self.now_ms, view.table.pmd.is_some());
-        match only {
-            Some(port) if out as usize == batch.len() && self.is_free(port) => {
-                self.counters(in_port).output.add(out);
-                self.send_now(port, batch);
-                Items::new()
-            }
-            _ => self.part(in_port, batch, &ways),
-        }
+        counters.received.add(packets);
+        counters.received_bytes.add(bytes);
+        self.stats.received.add(packets);
+        self.stats.cache_hits.add(hits);
     }
 
-    /// Looks for a packet's way, and learns it from the table if need be.
-    #[inline(always)]
-    fn way(&mut self, view: View<'_>, in_port: u32, packet: &mut Packet, w: &Words) -> (Way, u32) {
-        let signature = self.lane.signature(in_port, w);
-        match self.lane.find(signature, in_port, w, packet.len()) {
-            (Way::Unknown, _) => self.learn_way(view, in_port, packet, w, signature),
-            found => found,
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn learn_way(
+    /// Parses the packets that the lane could not tell the megaflow of, and looks for it.
+    fn look_closer(
         &mut self,
         view: View<'_>,
         in_port: u32,
-        packet: &mut Packet,
-        w: &Words,
-        signature: u64,
-    ) -> (Way, u32) {
-        let mut key = self.spare_key();
-        let meta = PacketMeta::of_port(in_port);
-        packet::extract(packet, &meta.for_parser(self.vlan_limit), &mut key[0]);
-        let (found, asked) = view.table.lookup(view.guard, &key[0]);
-        self.return_key(key);
-        let Some(flow) = found else { return (Way::Unknown, 0) };
-        // Whether its signature is remembered or not, a packet takes the way of its flow's others.
-        let Some(slot) = self.lane.slot(&flow.to_arc()) else { return (Way::Elsewhere, 0) };
-        if self.cache.is_chosen_now() {
-            self.lane.remember(signature, slot);
-        }
-        let way = self.lane.take(slot, w, packet.len());
-        if let Way::Out(_) = way {
-            self.stats.subtables_asked.add(asked as u64);
-            self.stats.table_hits.add(1);
-        }
-        (way, slot)
-    }
-
-    /// The packets on their way through whole keys.
-    fn to_items(&self, in_port: u32, batch: &mut Batch) -> Items {
-        let meta = PacketMeta::of_port(in_port);
-        batch.drain(..).map(|packet| Item { packet, meta: meta.clone() }).collect()
-    }
-
-    /// Sends what has a way to the ports that it goes to, and returns the rest.
-    fn part(&mut self, in_port: u32, batch: &mut Batch, ways: &[Way; BATCH_LEN]) -> Items {
-        let mut rest = Items::new();
-        for (packet, way) in batch.drain(..).zip(ways) {
-            match way {
-                Way::Out(port) => self.queue_packet(*port, in_port, packet),
-                _ => rest.push(Item { packet, meta: PacketMeta::of_port(in_port) }),
+        burst: &mut dyn Burst,
+        odd: u32,
+        others: u32,
+        tally: Tally,
+        parted: &mut Parted,
+    ) {
+        let mut keys = self.spare_key();
+        for place in places(others) {
+            let Some(packet) = burst.take(place) else { continue };
+            if odd & (1 << place) != 0 {
+                parted.odd_bytes += packet.len() as u64;
+                self.look_at_odd(view, in_port, place, packet, &mut keys[0], parted);
+                continue;
+            }
+            let Some((packet, slot)) =
+                self.look_at_unknown(view, in_port, place, packet, &mut keys[0], tally, parted)
+            else {
+                continue;
+            };
+            match burst.put(place, packet) {
+                Ok(()) => parted.slots[place] = slot,
+                // It cannot leave as it came.
+                Err(packet) => self.hold(in_port, place, packet, slot, parted),
             }
         }
-        rest
+        self.return_key(keys);
     }
 
-    fn queue_packet(&mut self, port: PortNo, in_port: u32, packet: Packet) {
-        if self.ports.get(port.0).is_none() {
-            self.counters(in_port).lose(DropCause::InvalidPort, 1);
-            return;
+    /// A packet that is not of the lane's shape.
+    fn look_at_odd(
+        &mut self,
+        view: View<'_>,
+        in_port: u32,
+        place: usize,
+        packet: Packet,
+        key: &mut Flow,
+        parted: &mut Parted,
+    ) {
+        let mut item = Item { packet, meta: PacketMeta::of_port(in_port) };
+        if is_runt(&item) {
+            self.counters(in_port).lose(DropCause::RxInvalidPacket, 1);
+        } else if self.classify_one(view, place, &mut item, key, &mut parted.groups) {
+            parted.held[place] = Some(item);
+        } else {
+            self.upcall(PendingKind::Miss, item, Box::new(key.clone()), 0);
         }
-        self.counters(in_port).output.add(1);
-        self.queue(port.0, Item { packet, meta: PacketMeta::of_port(in_port) });
     }
+
+    /// A packet of the shape whose megaflow the lane does not remember. Returned with its slot if it does now.
+    fn look_at_unknown(
+        &mut self,
+        view: View<'_>,
+        in_port: u32,
+        place: usize,
+        packet: Packet,
+        key: &mut Flow,
+        tally: Tally,
+        parted: &mut Parted,
+    ) -> Option<(Packet, u32)> {
+        let (w, deaths, bytes) = (words(packet.data())?, view.table.deaths(), packet.len() as u64);
+        let known = self.lane.find(in_port, &w, deaths);
+        if known != NONE {
+            parted.hits += 1;
+            self.lane.count_one(known, bytes, &w, tally);
+            return Some((packet, known));
+        }
+        let mut item = Item { packet, meta: PacketMeta::of_port(in_port) };
+        packet::extract(&mut item.packet, &item.meta.for_parser(self.vlan_limit), key);
+        let (found, asked) = view.table.lookup(view.guard, key);
+        let Some(flow) = found.map(Shared::to_arc) else {
+            self.upcall(PendingKind::Miss, item, Box::new(key.clone()), 0);
+            return None;
+        };
+        self.stats.subtables_asked.add(asked as u64);
+        self.stats.table_hits.add(1);
+        let keeps = self.cache.is_chosen_now();
+        let slot = self.lane.learn(in_port, &w, &flow, deaths, keeps);
+        if slot == NONE {
+            let one = One { i: place, packets: 1, bytes, tcp_flags: key.tcp_flags };
+            join(&mut parted.groups, &flow, Arc::clone, one);
+            parted.held[place] = Some(item);
+            return None;
+        }
+        self.lane.count_one(slot, bytes, &w, tally);
+        Some((item.packet, slot))
+    }
+
+    /// Keeps a packet, which its megaflow has counted, for that megaflow's actions.
+    fn hold(&mut self, in_port: u32, place: usize, packet: Packet, slot: u32, parted: &mut Parted) {
+        if let Some(flow) = self.lane.flow(slot) {
+            join(&mut parted.groups, flow, Arc::clone, One { i: place, packets: 0, bytes: 0, tcp_flags: 0 });
+        }
+        parted.held[place] = Some(Item { packet, meta: PacketMeta::of_port(in_port) });
+    }
+
+    /// Sends what only has to be sent, and runs the actions of the other megaflows.
+    fn part(
+        &mut self,
+        view: View<'_>,
+        in_port: u32,
+        burst: &mut dyn Burst,
+        mut parted: Parted,
+        tally: Tally,
+    ) {
+        let mut outs: ArrayVec<(dpif::PortNo, u32), BATCH_LEN> = ArrayVec::new();
+        for (place, slot) in parted.slots.iter().enumerate().filter(|(_, slot)| **slot != NONE) {
+            match self.lane.way(*slot) {
+                Some(Way::Out(port)) => match outs.iter_mut().rev().find(|(p, _)| *p == port) {
+                    Some((_, bits)) => *bits |= 1 << place,
+                    None => outs.push((port, 1 << place)),
+                },
+                _ => {
+                    if let Some(flow) = self.lane.flow(*slot) {
+                        let one = One { i: place, packets: 0, bytes: 0, tcp_flags: 0 };
+                        join(&mut parted.groups, flow, Arc::clone, one);
+                    }
+                }
+            }
+        }
+        for (port, bits) in outs {
+            let bytes = self.lane.bytes(bits);
+            self.send_burst(in_port, port, burst, bits, bytes);
+        }
+        for group in std::mem::take(&mut parted.groups) {
+            if group.packets > 0 {
+                group.flow.stats.count(group.packets, group.bytes, group.tcp_flags, tally);
+            }
+            let mut items = Items::new();
+            for place in places(group.members) {
+                items.extend(parted.held[place].take().or_else(|| take(burst, in_port, place)));
+            }
+            self.execute(view, &group.flow.actions, &mut items, 0);
+        }
+    }
+}
+
+/// A packet of the shape that was not looked at since.
+fn take(burst: &mut dyn Burst, in_port: u32, place: usize) -> Option<Item> {
+    let mut packet = burst.take(place)?;
+    set_offsets(&mut packet);
+    Some(Item { packet, meta: PacketMeta::of_port(in_port) })
 }

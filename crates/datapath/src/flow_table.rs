@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use quiescent::{Domain, Guard, Reader, Shared, Snapshot, Table};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Megaflows of one input port with one mask.
 pub(crate) struct Subtable {
@@ -29,6 +29,8 @@ pub(crate) struct FlowTable {
     registry: Mutex<Registry>,
     /// Shared by all tables of the datapath.
     count: Arc<AtomicUsize>,
+    /// Times that megaflows of this table died.
+    deaths: AtomicU32,
 }
 
 /// What writers need.
@@ -63,7 +65,14 @@ impl FlowTable {
             ports: Snapshot::new(domain, HashMap::new()),
             registry: Mutex::new(registry),
             count: Arc::clone(count),
+            deaths: AtomicU32::new(0),
         })
+    }
+
+    /// A number that changes when a megaflow dies, so that who remembers some need not ask each.
+    #[inline]
+    pub fn deaths(&self) -> u32 {
+        self.deaths.load(Ordering::Acquire)
     }
 
     /// The megaflow for a packet, and the number of subtables asked.
@@ -160,7 +169,8 @@ impl FlowTable {
 
     /// Takes `flow` out of its subtable; the registry may know another by its ufid by now.
     fn take_out(&self, registry: &mut Registry, flow: &Arc<Megaflow>) {
-        flow.dead.store(true, Ordering::Release);
+        flow.dead.store(true, Ordering::Relaxed);
+        self.deaths.fetch_add(1, Ordering::Release);
         let in_port = flow.key.in_port;
         let Some(port) = registry.ports.get_mut(&in_port) else { return };
         let Some(at) = port.subtables.iter().position(|s| Arc::ptr_eq(&s.mask, &flow.mask)) else { return };
@@ -194,7 +204,8 @@ impl FlowTable {
         let mut registry = self.registry.lock();
         let flows = std::mem::take(&mut registry.flows);
         self.count.fetch_sub(flows.len(), Ordering::Relaxed);
-        flows.values().for_each(|f| f.dead.store(true, Ordering::Release));
+        flows.values().for_each(|f| f.dead.store(true, Ordering::Relaxed));
+        self.deaths.fetch_add(1, Ordering::Release);
         registry.ports.clear();
         self.publish_ports(&registry);
     }

@@ -14,13 +14,12 @@
 //! [`BANDS_MAX`], and the number of megaflows ([`dpif::Dpif::set_flow_limit`]). Beyond each, packets are dropped and counted by port and
 //! cause ([`DropCause`]), but a megaflow beyond the limit is just not installed.
 
-#![forbid(unsafe_code)]
-
 mod assign;
 mod balance;
 mod cache;
 mod cores;
 mod counter;
+mod cpu;
 mod ct;
 mod datapath;
 mod dpif_impl;

@@ -2,6 +2,7 @@
 
 use crate::counter::Counter;
 use crate::key::Lanes;
+use crate::lane::Tally;
 use dpif::{Actions, DpFlow, FlowStats, Ufid};
 use flow::{Flow, Mask};
 use std::sync::Arc;
@@ -104,6 +105,16 @@ impl MegaflowStats {
         let flags = u64::from(tcp_flags);
         if self.tcp_flags.load(Ordering::Relaxed) & flags != flags {
             self.tcp_flags.fetch_or(flags, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts as one of the above.
+    #[inline]
+    pub fn count(&self, packets: u64, bytes: u64, tcp_flags: u16, tally: Tally) {
+        if tally.is_owner {
+            self.add_as_owner(packets, bytes, tcp_flags, tally.now_ms);
+        } else {
+            self.add(packets, bytes, tcp_flags, tally.now_ms);
         }
     }
 

@@ -2,11 +2,11 @@
 
 use crate::drops::DropCause;
 use crate::execute::truncate;
-use crate::item::{Item, Items};
+use crate::item::{Item, Items, PacketMeta};
 use crate::port::LocalPort;
 use crate::worker::Worker;
 use dpif::PortNo;
-use netdev::TxOffloads;
+use netdev::{Burst, TxOffloads, TxOutcome};
 use packet::{Batch, Checksum, GsoKind, Packet, checksum, gso};
 
 impl Worker {
@@ -41,16 +41,38 @@ impl Worker {
         }
     }
 
-    /// Whether a port is there, and a batch may leave by it at once.
-    pub fn is_free(&self, port: PortNo) -> bool {
-        !self.collects && self.ports.get(port.0).is_some_and(|p| p.pending.is_empty())
+    /// Sends packets of a burst, which leave the device nothing to do, or puts them into the port's line if they are
+    /// to wait for company. They are `bytes` long.
+    pub fn send_burst(&mut self, in_port: u32, port: PortNo, burst: &mut dyn Burst, places: u32, bytes: u64) {
+        let packets = places.count_ones();
+        if self.collects {
+            self.queue_burst(in_port, port, burst, places);
+            return;
+        }
+        let Some(local) = self.ports.get_mut(port.0) else {
+            netdev::burst::places(places).for_each(|place| drop(burst.take(place)));
+            self.counters(in_port).lose(DropCause::InvalidPort, packets as usize);
+            return;
+        };
+        if !local.pending.is_empty() {
+            self.stats.sent_batches.add(1);
+            self.stats.sent.add(send(local));
+        }
+        let outcome = local.tx.send_burst(burst, places);
+        self.stats.sent_batches.add(1);
+        self.stats.sent.add(account(local, outcome, bytes));
+        self.counters(in_port).output.add(packets.into());
     }
 
-    /// Sends a whole batch at once; its packets leave the device nothing to do.
-    pub fn send_now(&mut self, port: PortNo, batch: &mut Batch) {
-        if let Some(local) = self.ports.get_mut(port.0) {
-            self.stats.sent_batches.add(1);
-            self.stats.sent.add(send_batch(local, Some(batch)));
+    #[cold]
+    fn queue_burst(&mut self, in_port: u32, port: PortNo, burst: &mut dyn Burst, places: u32) {
+        for packet in netdev::burst::places(places).filter_map(|place| burst.take(place)) {
+            if self.ports.get(port.0).is_some() {
+                self.counters(in_port).output.add(1);
+                self.queue(port.0, Item { packet, meta: PacketMeta::of_port(in_port) });
+            } else {
+                self.counters(in_port).lose(DropCause::InvalidPort, 1);
+            }
         }
     }
 
@@ -104,14 +126,28 @@ fn send_batch(port: &mut LocalPort, batch: Option<&mut Batch>) -> u64 {
     let bytes: usize = batch.iter().map(Packet::len).sum();
     let outcome = port.tx.send(batch);
     batch.clear();
+    account(port, outcome, bytes as u64)
+}
+
+/// Counts what became of packets of `bytes`; returns how many the device took.
+#[inline]
+fn account(port: &LocalPort, outcome: TxOutcome, bytes: u64) -> u64 {
     let c = &port.counters;
     c.sent.add(u64::from(outcome.sent));
-    c.sent_bytes.add(if outcome.sent > 0 { bytes as u64 } else { 0 });
+    c.sent_bytes.add(bytes.saturating_sub(outcome.dropped_bytes));
+    if outcome.dropped() > 0 {
+        lose(port, outcome);
+    }
+    u64::from(outcome.sent)
+}
+
+#[cold]
+fn lose(port: &LocalPort, outcome: TxOutcome) {
+    let c = &port.counters;
     c.lose(DropCause::TxTooBig, outcome.dropped_too_big as usize);
     c.lose(DropCause::TxFull, outcome.dropped_full as usize);
     c.lose(DropCause::TxDown, outcome.dropped_down as usize);
     c.lose(DropCause::TxError, outcome.dropped_error as usize);
-    u64::from(outcome.sent)
 }
 
 /// Whether nothing is left to do for the packet that the device does not do.

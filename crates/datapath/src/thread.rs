@@ -8,11 +8,11 @@ use crate::shared::Shared;
 use crate::tuning::BUSY_BATCH;
 use crate::usage::Usage;
 use crate::worker::{Sink, View, Worker, WorkerStats};
-use netdev::RxQueue;
+use netdev::{Burst, Packets, RxQueue};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use packet::{BATCH_LEN, Batch};
+use packet::BATCH_LEN;
 use quiescent::{Mailbox, Reader};
 use std::io;
 use std::sync::Arc;
@@ -140,7 +140,7 @@ pub(crate) fn start(
         table,
         mail: Arc::clone(&mail),
         rx: Vec::new(),
-        batch: Batch::new(),
+        packets: Packets::default(),
         is_stopping: false,
         is_polling: kind != Kind::Socket,
         now: Instant::now(),
@@ -184,7 +184,7 @@ struct Poller {
     mail: Arc<Mailbox<Mail>>,
     /// Places stay what they are while the queue does: epoll's tokens are their indices.
     rx: Vec<Option<Rx>>,
-    batch: Batch,
+    packets: Packets,
     is_stopping: bool,
     is_polling: bool,
     /// When the last batch was done, or nothing was found.
@@ -218,7 +218,6 @@ impl Poller {
             self.flush_if_due();
             if received == 0 {
                 self.now = Instant::now();
-                self.worker.cache.sweep();
                 std::hint::spin_loop();
             }
             self.account(&mut last, received);
@@ -295,7 +294,6 @@ impl Poller {
             }
             self.now = Instant::now();
             self.account(&mut last, received);
-            self.worker.cache.sweep();
             if received > 0 {
                 // Whoever shares the core may send more before this thread looks again: fewer, fuller batches.
                 std::thread::yield_now();
@@ -341,6 +339,7 @@ impl Poller {
             self.tick = self.now + TICK;
             self.worker.now_ms = self.shared.clock.now_ms();
             self.worker.lane.sweep();
+            self.worker.cache.sweep();
             self.worker.trails.sweep();
         }
     }
@@ -363,7 +362,14 @@ impl Poller {
     fn poll(&mut self, at: usize) -> usize {
         let Some(Some(rx)) = self.rx.get_mut(at) else { return 0 };
         let start = self.now;
-        let received = rx.queue.recv(&mut self.batch);
+        let burst: &mut dyn Burst = match rx.queue.burst() {
+            Some(burst) => burst,
+            None => {
+                rx.queue.recv(&mut self.packets.0);
+                &mut self.packets
+            }
+        };
+        let received = burst.len();
         if received == 0 {
             return 0;
         }
@@ -377,12 +383,8 @@ impl Poller {
         {
             let guard = self.reader.pin();
             let view = View { guard: &guard, table: &self.table };
-            let mut items = self.worker.express(view, rx.port, &mut self.batch);
-            if !items.is_empty() {
-                self.worker.receive(rx.port, &mut items);
-                self.worker.follow(view, rx.port, &mut items);
-                self.worker.process(view, &mut items, 0);
-            }
+            self.worker.receive_burst(view, rx.port, burst);
+            burst.clear();
             if wait_us == 0 {
                 self.worker.flush();
             }

@@ -117,12 +117,16 @@ pub(crate) struct Worker {
 }
 
 /// Packets of one batch that hit one megaflow.
-struct Group {
-    flow: Arc<Megaflow>,
-    members: u32,
-    bytes: u64,
-    tcp_flags: u16,
+pub(crate) struct Group {
+    pub flow: Arc<Megaflow>,
+    pub members: u32,
+    /// Of those that the megaflow has not counted yet.
+    pub packets: u64,
+    pub bytes: u64,
+    pub tcp_flags: u16,
 }
+
+pub(crate) type Groups = ArrayVec<Group, BATCH_LEN>;
 
 impl Worker {
     pub fn new(sink: Sink, pmd: Option<u32>, tracking: &Arc<Tracking>, meters: &Arc<Meters>) -> Self {
@@ -198,11 +202,10 @@ impl Worker {
     /// Runs packets of one input port through the table. `depth` is the number of recirculations.
     pub fn process(&mut self, view: View<'_>, items: &mut Items, depth: usize) {
         let mut keys = self.spare_key();
-        let mut groups: ArrayVec<Group, BATCH_LEN> = ArrayVec::new();
+        let mut groups: Groups = Groups::new();
         let missed = self.classify(view, items, &mut keys, &mut groups);
         for g in &groups {
-            let packets = u64::from(g.members.count_ones());
-            g.flow.stats.add(packets, g.bytes, g.tcp_flags, self.now_ms);
+            g.flow.stats.add(g.packets, g.bytes, g.tcp_flags, self.now_ms);
         }
         let walks = depth == 0 && self.tracking.ipf.is_idle();
         let tracks = |g: &Group| walks && Tracks::of(&g.flow.actions).is_some();
@@ -240,30 +243,14 @@ impl Worker {
         view: View<'_>,
         items: &mut Items,
         keys: &mut Keys,
-        groups: &mut ArrayVec<Group, BATCH_LEN>,
+        groups: &mut Groups,
     ) -> u32 {
         let mut missed = 0;
-        let mut cached = 0;
         for (i, (item, key)) in items.iter_mut().zip(keys.iter_mut()).enumerate() {
-            packet::extract(&mut item.packet, &item.meta.for_parser(self.vlan_limit), key);
-            let signature = self.seed.signature(key);
-            let len = item.packet.len() as u64;
-            if let Some(flow) = self.cache.get(signature, key) {
-                cached += 1;
-                join(groups, flow, Arc::clone, i, len, key.tcp_flags);
-                continue;
-            }
-            let (found, asked) = view.table.lookup(view.guard, key);
-            let Some(flow) = found else {
+            if !self.classify_one(view, i, item, key, groups) {
                 missed |= 1 << i;
-                continue;
-            };
-            self.stats.subtables_asked.add(asked as u64);
-            self.stats.table_hits.add(1);
-            self.cache.offer(signature, || flow.to_arc());
-            join(groups, &flow, |f: &Shared<'_, Megaflow>| f.to_arc(), i, len, key.tcp_flags);
+            }
         }
-        self.stats.cache_hits.add(cached);
         missed
     }
 
@@ -291,6 +278,33 @@ impl Worker {
                 items.push(item);
             }
         }
+    }
+
+    /// Parses packet `i` and adds it to the group of its megaflow, if there is one.
+    #[inline]
+    pub fn classify_one(
+        &mut self,
+        view: View<'_>,
+        i: usize,
+        item: &mut Item,
+        key: &mut Flow,
+        groups: &mut Groups,
+    ) -> bool {
+        packet::extract(&mut item.packet, &item.meta.for_parser(self.vlan_limit), key);
+        let signature = self.seed.signature(key);
+        let one = One { i, packets: 1, bytes: item.packet.len() as u64, tcp_flags: key.tcp_flags };
+        if let Some(flow) = self.cache.get(signature, key) {
+            self.stats.cache_hits.add(1);
+            join(groups, flow, Arc::clone, one);
+            return true;
+        }
+        let (found, asked) = view.table.lookup(view.guard, key);
+        let Some(flow) = found else { return false };
+        self.stats.subtables_asked.add(asked as u64);
+        self.stats.table_hits.add(1);
+        self.cache.offer(signature, || flow.to_arc());
+        join(groups, &flow, |f: &Shared<'_, Megaflow>| f.to_arc(), one);
+        true
     }
 
     /// Hands a packet to the switch, or drops it if there is no room.
@@ -328,26 +342,36 @@ impl Worker {
     }
 }
 
-/// Adds packet `i` to the group of its megaflow.
+/// Packet `i` of a batch, and what its megaflow has not counted yet.
+#[derive(Clone, Copy)]
+pub(crate) struct One {
+    pub i: usize,
+    pub packets: u64,
+    pub bytes: u64,
+    pub tcp_flags: u16,
+}
+
+/// Adds a packet to the group of its megaflow.
 #[inline]
-fn join<F: std::ops::Deref<Target = Megaflow>>(
-    groups: &mut ArrayVec<Group, BATCH_LEN>,
+pub(crate) fn join<F: std::ops::Deref<Target = Megaflow>>(
+    groups: &mut Groups,
     flow: &F,
     to_arc: impl Fn(&F) -> Arc<Megaflow>,
-    i: usize,
-    len: u64,
-    tcp_flags: u16,
+    one: One,
 ) {
+    let members = 1 << one.i;
     // The last group first: packets of one flow come in trains.
     if let Some(g) = groups.iter_mut().rev().find(|g| std::ptr::eq(&*g.flow, &**flow)) {
-        g.members |= 1 << i;
-        g.bytes += len;
-        g.tcp_flags |= tcp_flags;
+        g.members |= members;
+        g.packets += one.packets;
+        g.bytes += one.bytes;
+        g.tcp_flags |= one.tcp_flags;
     } else if !groups.is_full() {
-        groups.push(Group { flow: to_arc(flow), members: 1 << i, bytes: len, tcp_flags });
+        let One { packets, bytes, tcp_flags, .. } = one;
+        groups.push(Group { flow: to_arc(flow), members, packets, bytes, tcp_flags });
     }
 }
 
-fn is_runt(item: &Item) -> bool {
+pub(crate) fn is_runt(item: &Item) -> bool {
     item.packet.packet_type == flow::PT_ETH && item.packet.len() < packet::proto::header_len::ETH
 }

@@ -163,6 +163,7 @@ impl VhostTx {
         self.outcome.sent += sent as u32;
         self.outcome.dropped_too_big += too_big;
         self.outcome.dropped_full += rest.len() as u32;
+        self.outcome.dropped_bytes += rest.iter().map(|p| p.len() as u64).sum::<u64>();
         for (counter, n) in [
             (&c.tx_retries, u64::from(retries)),
             (&c.tx_failure_drops, rest.len() as u64),
@@ -178,7 +179,11 @@ impl VhostTx {
     fn check_sizes(&mut self, batch: &mut Batch) {
         let max = self.shared.mtu.load(Relaxed) as usize + FRAME_OVERHEAD;
         let before = batch.len();
-        batch.retain(|p| p.len() <= max || p.offload.gso.is_some());
+        batch.retain(|p| {
+            let fits = p.len() <= max || p.offload.gso.is_some();
+            self.outcome.dropped_bytes += if fits { 0 } else { p.len() as u64 };
+            fits
+        });
         let dropped = before - batch.len();
         if dropped > 0 {
             self.outcome.dropped_too_big += dropped as u32;
@@ -209,6 +214,7 @@ impl TxQueue for VhostTx {
             }
         } else {
             self.outcome.dropped_down += batch.len() as u32;
+            self.outcome.dropped_bytes += batch.iter().map(|p| p.len() as u64).sum::<u64>();
             shared.counters.tx_failure_drops.fetch_add(batch.len() as u64, Relaxed);
         }
         batch.clear();

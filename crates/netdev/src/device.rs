@@ -1,8 +1,9 @@
 //! The traits that every port type implements.
 
+use crate::burst::{self, Burst};
 use crate::qos::{QosReport, QosSettings};
 use flow::EthAddr;
-use packet::Batch;
+use packet::{Batch, Packet};
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
@@ -260,6 +261,11 @@ impl DeviceStats {
 pub trait RxQueue: Send {
     /// Appends waiting packets to `batch` until it is full, without waiting. Returns how many came.
     fn recv(&mut self, batch: &mut Batch) -> usize;
+    /// Receives without making packets, for a driver that lends its buffers; `None` if [`RxQueue::recv`] is
+    /// to be called instead this time. What is left of the burst is dropped by the next call.
+    fn burst(&mut self) -> Option<&mut dyn Burst> {
+        None
+    }
     /// Readable when packets wait; `None` for queues that can only be polled.
     fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
 }
@@ -268,6 +274,11 @@ pub trait RxQueue: Send {
 pub trait TxQueue: Send {
     /// Sends all of `batch` and empties it. What could not be sent is dropped and reported by cause.
     fn send(&mut self, batch: &mut Batch) -> TxOutcome;
+
+    /// Sends the packets at those places of `burst` whose bits are set, and empties the places.
+    fn send_burst(&mut self, burst: &mut dyn Burst, places: u32) -> TxOutcome {
+        burst::send_as_batch(self, burst, places)
+    }
 }
 
 /// What became of a batch.
@@ -278,6 +289,8 @@ pub struct TxOutcome {
     pub dropped_full: u32,
     pub dropped_down: u32,
     pub dropped_error: u32,
+    /// Of all that was not sent.
+    pub dropped_bytes: u64,
 }
 
 impl TxOutcome {
@@ -286,8 +299,8 @@ impl TxOutcome {
         self.dropped_too_big + self.dropped_full + self.dropped_down + self.dropped_error
     }
 
-    /// Counts `n` packets that the kernel refused with `error`.
-    pub(crate) fn refuse(&mut self, error: &std::io::Error, n: u32) {
+    /// Counts packets that the kernel refused with `error`.
+    pub(crate) fn refuse(&mut self, error: &std::io::Error, packets: &[Packet]) {
         let cause = match error.raw_os_error() {
             Some(libc::EMSGSIZE) => &mut self.dropped_too_big,
             Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) => &mut self.dropped_full,
@@ -296,6 +309,7 @@ impl TxOutcome {
             }
             _ => &mut self.dropped_error,
         };
-        *cause += n;
+        *cause += packets.len() as u32;
+        self.dropped_bytes += packets.iter().map(|p| p.len() as u64).sum::<u64>();
     }
 }

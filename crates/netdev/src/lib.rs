@@ -15,6 +15,7 @@
 //!
 //! Invariant: only `sys/` makes raw system calls; no device waits in `recv` or `send`.
 
+pub mod burst;
 pub mod device;
 pub mod dummy;
 pub mod factory;
@@ -35,5 +36,6 @@ pub mod tunnel;
 pub mod virtio;
 pub mod vport;
 
+pub use burst::{Burst, Heads, Packets};
 pub use device::*;
 pub use factory::{DummyLevel, Env, Provider, open};

@@ -214,6 +214,7 @@ impl TxQueue for SystemTx {
         let mut outcome = TxOutcome::default();
         let Some(index) = self.device.ifindex() else {
             outcome.dropped_down = batch.len() as u32;
+            outcome.dropped_bytes = batch.iter().map(|p| p.len() as u64).sum();
             batch.clear();
             return outcome;
         };
@@ -226,11 +227,11 @@ impl TxQueue for SystemTx {
                 }
                 // The socket's own memory is used up: the rest would fare no better.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    outcome.refuse(&e, rest.len() as u32);
+                    outcome.refuse(&e, rest);
                     rest.len()
                 }
                 Err(e) => {
-                    outcome.refuse(&e, 1);
+                    outcome.refuse(&e, rest.get(..1).unwrap_or_default());
                     1
                 }
             };

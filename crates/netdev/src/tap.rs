@@ -212,8 +212,11 @@ impl TxQueue for TapTx {
             // A device that is down refuses with EIO; our own idea of its state could be out of date.
             match (&*self.file).write_vectored(vectors) {
                 Ok(n) if n == HEADER_LEN + packet.len() => outcome.sent += 1,
-                Ok(_) => outcome.dropped_too_big += 1,
-                Err(e) => outcome.refuse(&e, 1),
+                Ok(_) => {
+                    outcome.dropped_too_big += 1;
+                    outcome.dropped_bytes += packet.len() as u64;
+                }
+                Err(e) => outcome.refuse(&e, std::slice::from_ref(packet)),
             }
         }
         batch.clear();

@@ -203,8 +203,9 @@ struct Nowhere;
 impl TxQueue for Nowhere {
     fn send(&mut self, batch: &mut Batch) -> TxOutcome {
         let dropped_error = batch.len() as u32;
+        let dropped_bytes = batch.iter().map(|p| p.len() as u64).sum();
         batch.clear();
-        TxOutcome { dropped_error, ..TxOutcome::default() }
+        TxOutcome { dropped_error, dropped_bytes, ..TxOutcome::default() }
     }
 }
 

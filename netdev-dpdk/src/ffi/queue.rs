@@ -7,8 +7,10 @@ use super::eal::enrol;
 use super::mempool::Mempool;
 use super::port::{Claim, Errno, Port};
 use super::raw;
+use netdev::burst::{self, Burst, Heads};
 use packet::{BATCH_LEN, Batch, Checksum, Packet, Pool};
 use parking_lot::Mutex;
+use std::any::Any;
 use std::ffi::c_int;
 use std::ptr::{null, null_mut, slice_from_raw_parts_mut};
 use std::sync::Arc;
@@ -190,12 +192,28 @@ impl Started {
     /// the port's pool. Callers that share a queue wait for each other.
     pub fn send(&self, queue: u16, max_len: usize, batch: &mut Batch) -> Sent {
         let Some(lock) = self.tx.get(usize::from(queue)) else {
+            let dropped_bytes = batch.iter().map(|p| p.len() as u64).sum();
             let no_buffer = batch.drain(..).count() as u32;
-            return Sent { no_buffer, ..Sent::default() };
+            return Sent { no_buffer, dropped_bytes, ..Sent::default() };
         };
         enrol();
         let _mine = lock.lock();
         send(self.port, queue, max_len, &self.mempool, batch)
+    }
+
+    /// Sends those buffers of `burst` whose bits are set, as they are, and takes them out of it.
+    pub fn send_frames(&self, queue: u16, max_len: usize, burst: &mut FrameBurst, places: u32) -> Sent {
+        let Some(lock) = self.tx.get(usize::from(queue)) else {
+            let mut sent = Sent::default();
+            for packet in burst::places(places).filter_map(|place| burst.take(place)) {
+                sent.no_buffer += 1;
+                sent.dropped_bytes += packet.len() as u64;
+            }
+            return sent;
+        };
+        enrol();
+        let _mine = lock.lock();
+        burst.send(self.port, queue, max_len, places)
     }
 
     /// Lets a driver that works inside its calls do so (a bond sends what LACP wants sent).
@@ -251,6 +269,150 @@ impl Rx {
         }
         received.len()
     }
+
+    /// Receives as many buffers as a burst has places. What was in `burst` is dropped.
+    #[inline]
+    pub fn burst(&mut self, burst: &mut FrameBurst) {
+        enrol();
+        burst.clear();
+        let port = self.started.port.number();
+        let room = BATCH_LEN as u16;
+        // SAFETY: the port is started, has this queue, and this object alone receives from it. There is room
+        // for `room` pointers.
+        let n = unsafe { raw::shim_rx_burst(port, self.queue, burst.frames.as_mut_ptr(), room) };
+        burst.n = usize::from(n).min(BATCH_LEN);
+        burst.filled = burst::all_places(burst.n);
+        burst.longest = usize::MAX;
+    }
+}
+
+/// Received buffers before anything is made of them.
+pub struct FrameBurst {
+    /// Of those at the places in `filled`, each is a buffer that this object owns alone.
+    frames: Frames,
+    n: usize,
+    filled: u32,
+    /// No packet is longer; known once they were looked at.
+    longest: usize,
+}
+
+// SAFETY: the buffers are owned, like boxes would be; DPDK's buffers may be used on any thread.
+unsafe impl Send for FrameBurst {}
+
+impl Default for FrameBurst {
+    fn default() -> Self {
+        FrameBurst { frames: [null_mut(); BATCH_LEN], n: 0, filled: 0, longest: usize::MAX }
+    }
+}
+
+impl Drop for FrameBurst {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl FrameBurst {
+    /// Takes the buffer at a place out.
+    #[inline]
+    fn take_frame(&mut self, place: usize) -> Option<*mut raw::rte_mbuf> {
+        let frame = *self.frames.get(place)?;
+        let is_there = self.filled & (1 << place) != 0;
+        self.filled &= !(1 << place);
+        is_there.then_some(frame)
+    }
+
+    fn send(&mut self, port: Port, queue: u16, max_len: usize, places: u32) -> Sent {
+        if places == self.filled && places == burst::all_places(self.n) && self.longest <= max_len {
+            self.filled = 0;
+            let n = self.n as u16;
+            return transmit(port, queue, &mut self.frames, n);
+        }
+        let mut result = Sent::default();
+        let mut frames: Frames = [null_mut(); BATCH_LEN];
+        let mut n: u16 = 0;
+        for place in burst::places(places) {
+            let (Some(frame), Some(to)) = (self.take_frame(place), frames.get_mut(usize::from(n))) else {
+                continue;
+            };
+            // SAFETY: the buffer was taken out just now and is ours.
+            let len = unsafe { (*frame).pkt_len };
+            if len as usize > max_len {
+                result.too_big += 1;
+                result.dropped_bytes += u64::from(len);
+                // SAFETY: as above; it is freed once.
+                unsafe { raw::shim_free(frame) };
+                continue;
+            }
+            *to = frame;
+            n += 1;
+        }
+        let sent = transmit(port, queue, &mut frames, n);
+        let dropped_bytes = result.dropped_bytes + sent.dropped_bytes;
+        Sent { too_big: result.too_big, dropped_bytes, ..sent }
+    }
+}
+
+impl Burst for FrameBurst {
+    #[inline]
+    fn len(&self) -> usize {
+        self.n
+    }
+
+    #[inline]
+    fn heads<'a>(&'a mut self, heads: &mut Heads<'a>) {
+        let mut longest = 0;
+        let is_whole = self.filled == burst::all_places(self.n);
+        for (place, (head, frame)) in heads.iter_mut().zip(&self.frames).take(self.n).enumerate() {
+            *head = &[];
+            if !is_whole && self.filled & (1 << place) == 0 {
+                continue;
+            }
+            // SAFETY: the buffer is there and owned by this object.
+            let m = unsafe { &**frame };
+            longest = longest.max(m.pkt_len as usize);
+            if m.nb_segs == 1 {
+                // SAFETY: `data_len` bytes from `data_off` on were received into the buffer, which nobody changes
+                // while this object is borrowed.
+                *head = unsafe {
+                    let start = m.buf_addr.cast::<u8>().add(m.data_off.into());
+                    std::slice::from_raw_parts(start, m.data_len.into())
+                };
+            }
+        }
+        self.longest = longest;
+    }
+
+    fn take(&mut self, place: usize) -> Option<Packet> {
+        let frame = self.take_frame(place)?;
+        // SAFETY: the buffer was taken out just now and is ours.
+        Some(unsafe { wrap(frame) })
+    }
+
+    fn put(&mut self, place: usize, packet: Packet) -> Result<(), Packet> {
+        if self.filled.checked_shr(place as u32).is_none_or(|bits| bits & 1 != 0) || place >= self.n {
+            return Err(packet);
+        }
+        let Some(to) = self.frames.get_mut(place) else { return Err(packet) };
+        *to = own(packet.into_pooled(&POOL)?);
+        self.filled |= 1 << place;
+        self.longest = usize::MAX;
+        Ok(())
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        for place in burst::places(self.filled) {
+            if let Some(frame) = self.frames.get(place) {
+                // SAFETY: the buffer is there and ours; it is freed once, as no place is filled after this.
+                unsafe { raw::shim_free(*frame) };
+            }
+        }
+        (self.filled, self.n) = (0, 0);
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
 }
 
 /// Brings the packet's first bytes into the cache. Its head was written by the driver just now.
@@ -277,6 +439,8 @@ pub struct Sent {
     pub full: u32,
     /// No buffer for a packet that was not in one.
     pub no_buffer: u32,
+    /// Of all that was not sent.
+    pub dropped_bytes: u64,
 }
 
 /// [`Started::send`], which holds the queue's lock.
@@ -287,8 +451,10 @@ fn send(port: Port, queue: u16, max_len: usize, pool: &Mempool, batch: &mut Batc
     for packet in batch.drain(..) {
         if packet.len() > max_len {
             result.too_big += 1;
+            result.dropped_bytes += packet.len() as u64;
             continue;
         }
+        let len = packet.len() as u64;
         let frame = match packet.into_pooled(&POOL) {
             Ok(parts) => own(parts),
             Err(packet) => copy_in(pool, packet.data()),
@@ -298,9 +464,21 @@ fn send(port: Port, queue: u16, max_len: usize, pool: &Mempool, batch: &mut Batc
                 *place = frame;
                 n += 1;
             }
-            _ => result.no_buffer += 1,
+            _ => {
+                result.no_buffer += 1;
+                result.dropped_bytes += len;
+            }
         }
     }
+    let sent = transmit(port, queue, &mut frames, n);
+    let dropped_bytes = result.dropped_bytes + sent.dropped_bytes;
+    Sent { dropped_bytes, ..Sent { sent: sent.sent, full: sent.full, ..result } }
+}
+
+/// Hands the first `n` of `frames`, which are buffers that the caller owns, to the driver; those that it does not
+/// take are freed.
+fn transmit(port: Port, queue: u16, frames: &mut Frames, n: u16) -> Sent {
+    let mut result = Sent::default();
     let mut done: u16 = 0;
     while done < n {
         // SAFETY: the pointers from `done` to `n` are buffers that we own; those that were taken are not ours
@@ -314,8 +492,11 @@ fn send(port: Port, queue: u16, max_len: usize, pool: &Mempool, batch: &mut Batc
         done += taken;
     }
     if done < n {
+        let left = frames.get(done.into()..n.into()).unwrap_or_default();
+        // SAFETY: the device did not take these; they are ours still.
+        result.dropped_bytes = left.iter().map(|frame| u64::from(unsafe { (**frame).pkt_len })).sum();
         result.full = u32::from(n - done);
-        // SAFETY: the device did not take these; they are ours and are freed once.
+        // SAFETY: as above; they are freed once.
         unsafe {
             raw::shim_free_bulk(frames.as_mut_ptr().wrapping_add(done.into()), (n - done).into());
         }

@@ -453,15 +453,22 @@ impl TxQueue for DummyTx {
         let mut outcome = TxOutcome::default();
         let Some(device) = self.device.upgrade() else {
             outcome.dropped_down = batch.len() as u32;
+            outcome.dropped_bytes = batch.iter().map(|p| p.len() as u64).sum();
             batch.clear();
             return outcome;
         };
         for mut packet in batch.drain(..) {
-            match device.transmit(self.queue, &mut packet) {
-                Ok(()) => outcome.sent += 1,
-                Err(TxDrop::TooBig) => outcome.dropped_too_big += 1,
-                Err(TxDrop::Error) => outcome.dropped_error += 1,
-            }
+            let bytes = packet.len() as u64;
+            let dropped = match device.transmit(self.queue, &mut packet) {
+                Ok(()) => {
+                    outcome.sent += 1;
+                    continue;
+                }
+                Err(TxDrop::TooBig) => &mut outcome.dropped_too_big,
+                Err(TxDrop::Error) => &mut outcome.dropped_error,
+            };
+            *dropped += 1;
+            outcome.dropped_bytes += bytes;
         }
         outcome
     }

@@ -1,0 +1,255 @@
+//! Megaflows as the lane knows them.
+
+use super::NONE;
+use super::shape::{Shape, Words};
+use crate::megaflow::{Megaflow, MegaflowStats};
+use dpif::Action;
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// Megaflows that are remembered at a time.
+pub(super) const SLOTS_MAX: usize = 1 << 18;
+/// Room for them that is there from the start; beyond it, memory is asked for.
+const SLOTS_READY: usize = 1 << 16;
+/// Different masks among them.
+const MASKS_MAX: usize = 1 << 12;
+/// Turns that are taken to find a slot to give up. There are more slots than packets in a batch.
+const TURNS: usize = 2 * packet::BATCH_LEN + 1;
+
+/// `out` of a slot whose megaflow does more than output.
+pub(super) const ELSEWHERE: u32 = u32::MAX;
+/// `in_port` of a slot without a megaflow.
+const NOWHERE: u32 = u32::MAX;
+
+/// A megaflow, in a cache line.
+#[repr(align(64))]
+pub(super) struct Slot {
+    value: Words,
+    in_port: u32,
+    pub out: u32,
+    mask: u32,
+    /// The number of deaths in the table when the megaflow was last seen alive.
+    checked: u32,
+    pub stats: Arc<MegaflowStats>,
+}
+
+const _: () = assert!(size_of::<Slot>() == 64);
+
+struct SlotMask {
+    words: Words,
+    /// Slots that have it.
+    users: u32,
+}
+
+pub(super) struct Slots {
+    slots: Vec<Slot>,
+    /// The megaflows of the slots.
+    flows: Vec<Option<Arc<Megaflow>>>,
+    free: Vec<u32>,
+    masks: Vec<SlotMask>,
+    free_masks: Vec<u32>,
+    /// By input port, what the masks of its slots ask for.
+    unions: Vec<Words>,
+    /// The same anew: of the slots that `hand` has met, and of newer ones.
+    next_unions: Vec<Words>,
+    /// Slots by the address of their megaflow.
+    known: HashMap<usize, u32>,
+    hand: usize,
+    /// Stands in where there is no megaflow.
+    nobody: Arc<MegaflowStats>,
+}
+
+impl Slots {
+    pub fn new() -> Self {
+        Slots {
+            slots: Vec::with_capacity(SLOTS_READY),
+            flows: Vec::with_capacity(SLOTS_READY),
+            free: Vec::with_capacity(SLOTS_READY),
+            masks: Vec::with_capacity(MASKS_MAX),
+            free_masks: Vec::with_capacity(MASKS_MAX),
+            unions: Vec::new(),
+            next_unions: Vec::new(),
+            known: HashMap::with_capacity(SLOTS_READY),
+            hand: 0,
+            nobody: Arc::default(),
+        }
+    }
+
+    /// The bits that count of a packet that came in by `in_port`: at least those of the masks of the port's slots.
+    #[inline(always)]
+    pub fn union(&self, in_port: u32) -> Words {
+        self.unions.get(in_port as usize).copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    pub fn get(&self, at: u32) -> Option<&Slot> {
+        self.slots.get(at as usize)
+    }
+
+    pub fn flow(&self, at: u32) -> Option<&Arc<Megaflow>> {
+        self.flows.get(at as usize)?.as_ref()
+    }
+
+    /// Whether a slot's megaflow is alive and matches.
+    #[inline(always)]
+    pub fn fits(&mut self, at: u32, in_port: u32, w: &Words, deaths: u32) -> bool {
+        let Some(slot) = self.slots.get(at as usize) else { return false };
+        let Some(mask) = self.masks.get(slot.mask as usize) else { return false };
+        let differs = (0..5).fold(0, |d, i| d | ((w[i] & mask.words[i]) ^ slot.value[i]));
+        if differs != 0 || slot.in_port != in_port {
+            return false;
+        }
+        slot.checked == deaths || self.is_alive(at, deaths)
+    }
+
+    #[cold]
+    fn is_alive(&mut self, at: u32, deaths: u32) -> bool {
+        let is_alive = self.flow(at).is_some_and(|f| !f.is_dead());
+        if let Some(slot) = self.slots.get_mut(at as usize).filter(|_| is_alive) {
+            slot.checked = deaths;
+        }
+        is_alive
+    }
+
+    /// The slot of a megaflow, a new one if need be, for which one that `is_needed` is not given up; [`NONE`] if
+    /// there is no room.
+    pub fn of(&mut self, flow: &Arc<Megaflow>, deaths: u32, is_needed: impl Fn(u32) -> bool) -> u32 {
+        let address = Arc::as_ptr(flow) as usize;
+        if let Some(at) = self.known.get(&address) {
+            return *at;
+        }
+        let Some(shape) = Shape::of(&flow.key, &flow.mask.mask) else { return NONE };
+        let Some(at) = self.free_slot(is_needed) else { return NONE };
+        let Some(mask) = self.mask(&shape.mask) else {
+            self.free.push(at);
+            return NONE;
+        };
+        let out = match flow.actions.as_slice() {
+            [Action::Output(port)] => port.0,
+            _ => ELSEWHERE,
+        };
+        let (value, in_port, stats) = (shape.value, flow.key.in_port, Arc::clone(&flow.stats));
+        if let Some(slot) = self.slots.get_mut(at as usize) {
+            // Whether it lives is looked at when it is found next.
+            *slot = Slot { value, in_port, out, mask, checked: deaths.wrapping_sub(1), stats };
+        }
+        if let Some(place) = self.flows.get_mut(at as usize) {
+            *place = Some(Arc::clone(flow));
+        }
+        self.known.insert(address, at);
+        self.unite(in_port, &shape.mask);
+        at
+    }
+
+    /// Makes the bits of a mask count.
+    fn unite(&mut self, in_port: u32, mask: &Words) {
+        let port = in_port as usize;
+        if port >= crate::PORTS_MAX {
+            return;
+        }
+        for unions in [&mut self.unions, &mut self.next_unions] {
+            if unions.len() <= port {
+                unions.resize(port + 1, [0; 5]);
+            }
+            unions[port].iter_mut().zip(mask).for_each(|(all, m)| *all |= m);
+        }
+    }
+
+    fn free_slot(&mut self, is_needed: impl Fn(u32) -> bool) -> Option<u32> {
+        if let Some(at) = self.free.pop() {
+            return Some(at);
+        }
+        if self.slots.len() < SLOTS_MAX {
+            let stats = Arc::clone(&self.nobody);
+            let (value, in_port, out) = ([0; 5], NOWHERE, ELSEWHERE);
+            self.slots.push(Slot { value, in_port, out, mask: 0, checked: 0, stats });
+            self.flows.push(None);
+            return Some((self.slots.len() - 1) as u32);
+        }
+        for _ in 0..TURNS {
+            let at = self.turn();
+            if !is_needed(at) {
+                self.forget(at);
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// The number of a mask; `None` if there are too many.
+    fn mask(&mut self, words: &Words) -> Option<u32> {
+        if let Some(at) = self.masks.iter().position(|m| m.users > 0 && m.words == *words) {
+            self.masks[at].users += 1;
+            return Some(at as u32);
+        }
+        let new = SlotMask { words: *words, users: 1 };
+        if let Some(at) = self.free_masks.pop() {
+            self.masks[at as usize] = new;
+            return Some(at);
+        }
+        if self.masks.len() >= MASKS_MAX {
+            return None;
+        }
+        self.masks.push(new);
+        Some((self.masks.len() - 1) as u32)
+    }
+
+    /// Moves the hand on. When it has been everywhere, only what it met counts still.
+    fn turn(&mut self) -> u32 {
+        self.hand += 1;
+        if self.hand >= self.slots.len() {
+            self.hand = 0;
+            std::mem::swap(&mut self.unions, &mut self.next_unions);
+            self.next_unions.fill([0; 5]);
+        }
+        let met = self.slots.get(self.hand).filter(|s| s.in_port != NOWHERE);
+        let met = met.and_then(|s| Some((s.in_port as usize, self.masks.get(s.mask as usize)?)));
+        if let Some((port, mask)) = met
+            && let Some(union) = self.next_unions.get_mut(port)
+        {
+            union.iter_mut().zip(&mask.words).for_each(|(all, m)| *all |= m);
+        }
+        self.hand as u32
+    }
+
+    /// Lets go of a slot's megaflow.
+    fn forget(&mut self, at: u32) {
+        let Some(flow) = self.flows.get_mut(at as usize).and_then(Option::take) else { return };
+        self.known.remove(&(Arc::as_ptr(&flow) as usize));
+        let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        (slot.in_port, slot.stats) = (NOWHERE, Arc::clone(&self.nobody));
+        if let Some(mask) = self.masks.get_mut(slot.mask as usize) {
+            mask.users -= 1;
+            if mask.users == 0 {
+                self.free_masks.push(slot.mask);
+            }
+        }
+    }
+
+    /// Lets go of dead megaflows in a few slots. Between batches.
+    pub fn sweep(&mut self) {
+        for _ in 0..self.slots.len().min(16) {
+            let at = self.turn();
+            if self.flow(at).is_some_and(|f| f.is_dead()) {
+                self.forget(at);
+                self.free.push(at);
+            }
+        }
+    }
+
+    pub fn clear(&mut self) {
+        self.slots.clear();
+        self.flows.clear();
+        self.free.clear();
+        self.masks.clear();
+        self.free_masks.clear();
+        self.unions.fill([0; 5]);
+        self.next_unions.fill([0; 5]);
+        self.known.clear();
+    }
+
+    #[cfg(test)]
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.slots.len(), self.known.len(), self.free.len())
+    }
+}

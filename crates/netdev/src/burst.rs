@@ -1,0 +1,140 @@
+//! Packets just received, in the form that their device has them in.
+//!
+//! Most packets only have to be looked at and sent. A driver whose buffers other ports can send lends them as a
+//! [`Burst`]: a packet is made of one only if something is to be done to it. For all other devices a burst is
+//! a [`Batch`] ([`Packets`]).
+
+use crate::device::{TxOutcome, TxQueue};
+use packet::{BATCH_LEN, Batch, Checksum, Packet};
+use std::any::Any;
+
+/// A packet's bytes by its place in a burst.
+pub type Heads<'a> = [&'a [u8]; BATCH_LEN];
+
+/// Up to [`BATCH_LEN`] packets, each at its place. A place is empty once its packet was taken out.
+pub trait Burst: Send {
+    /// Number of places.
+    fn len(&self) -> usize;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sets the first [`Burst::len`] of `heads` to the bytes of the packets: all of an Ethernet frame with which nothing
+    /// is left to be done (checksums, segmentation), and none of any other packet.
+    fn heads<'a>(&'a mut self, heads: &mut Heads<'a>);
+
+    /// Takes the packet at a place out.
+    fn take(&mut self, place: usize) -> Option<Packet>;
+
+    /// Puts a packet that was taken out of a place, and not changed, back. Refused if it is in other memory than it was.
+    fn put(&mut self, place: usize, packet: Packet) -> Result<(), Packet>;
+
+    /// Drops all packets and has no places any more.
+    fn clear(&mut self);
+
+    /// The batch of which the burst is made, if it is made of one.
+    fn as_batch(&mut self) -> Option<&mut Batch> {
+        None
+    }
+
+    /// For a driver that looks for its own.
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+/// All of `n` places as bits.
+pub fn all_places(n: usize) -> u32 {
+    if n >= BATCH_LEN { u32::MAX } else { (1 << n) - 1 }
+}
+
+/// Places by their bits, in order.
+pub fn places(mut bits: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+        bits &= bits - 1;
+        Some(place)
+    })
+}
+
+/// [`TxQueue::send_burst`] for a device that sends packets only as such.
+pub fn send_as_batch<Q: TxQueue + ?Sized>(queue: &mut Q, burst: &mut dyn Burst, bits: u32) -> TxOutcome {
+    if bits == all_places(burst.len())
+        && let Some(batch) = burst.as_batch()
+    {
+        return queue.send(batch);
+    }
+    let mut batch: Batch = places(bits).filter_map(|place| burst.take(place)).collect();
+    queue.send(&mut batch)
+}
+
+/// A burst of packets as such.
+#[derive(Debug, Default)]
+pub struct Packets(pub Batch);
+
+impl Burst for Packets {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn heads<'a>(&'a mut self, heads: &mut Heads<'a>) {
+        for (head, packet) in heads.iter_mut().zip(&self.0) {
+            let is_plain = packet.packet_type == flow::PT_ETH
+                && packet.offload.gso.is_none()
+                && !matches!(packet.offload.checksum, Checksum::Partial { .. });
+            *head = if is_plain { packet.data() } else { &[] };
+        }
+    }
+
+    fn take(&mut self, place: usize) -> Option<Packet> {
+        let packet = self.0.get_mut(place)?;
+        Some(std::mem::replace(packet, Packet::with_room(0, 0)))
+    }
+
+    fn put(&mut self, place: usize, packet: Packet) -> Result<(), Packet> {
+        match self.0.get_mut(place) {
+            Some(empty) => *empty = packet,
+            None => return Err(packet),
+        }
+        Ok(())
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn as_batch(&mut self) -> Option<&mut Batch> {
+        Some(&mut self.0)
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bits_in_order() {
+        assert_eq!(places(0b1010_0001).collect::<Vec<_>>(), [0, 5, 7]);
+        assert_eq!([0, 1, 31, 32].map(all_places), [0, 1, u32::MAX >> 1, u32::MAX]);
+    }
+
+    #[test]
+    fn packets_keep_their_places() {
+        let mut burst = Packets::default();
+        (0..3).for_each(|n| burst.0.push(Packet::from_slice(&[n; 20])));
+        burst.0[1].offload.checksum = Checksum::Partial { start: 0, offset: 0 };
+        let mut heads: Heads<'_> = [&[]; BATCH_LEN];
+        burst.heads(&mut heads);
+        assert_eq!([heads[0], heads[1], heads[2]], [&[0; 20][..], &[], &[2; 20]]);
+        let second = burst.take(1).unwrap();
+        assert_eq!(burst.len(), 3);
+        burst.put(1, second).unwrap();
+        assert_eq!(burst.as_batch().unwrap()[1].data(), [1; 20]);
+        assert!(burst.put(3, Packet::from_slice(&[])).is_err() && burst.take(3).is_none());
+        burst.clear();
+        assert!(burst.is_empty());
+    }
+}
