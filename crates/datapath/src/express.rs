@@ -2,7 +2,8 @@
 //!
 //! Packets that only have to be sent leave as they came, in the buffers of their device. Where more is to be done,
 //! the lane still knows the megaflow; only packets of another shape, and those of megaflows that it does not know,
-//! are parsed into keys. All packets of one megaflow leave in the order in which they came.
+//! are parsed into keys. Packets of one megaflow leave in the order in which they came; only those of other shapes
+//! come after those of the lane's.
 
 use crate::drops::DropCause;
 use crate::item::{Item, Items, PacketMeta};
@@ -223,3 +224,7 @@ fn take(burst: &mut dyn Burst, in_port: u32, place: usize) -> Option<Item> {
     set_offsets(&mut packet);
     Some(Item { packet, meta: PacketMeta::of_port(in_port) })
 }
+
+#[cfg(test)]
+#[path = "express_tests.rs"]
+mod tests;

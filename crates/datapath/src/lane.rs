@@ -114,9 +114,8 @@ impl Lane {
         for run in &mut self.runs {
             if !self.slots.fits(run.slot, in_port, &run.words, deaths) {
                 let mut others = self.signatures.all(run.signature);
-                run.slot = others
-                    .find(|at| self.slots.fits(*at, in_port, &run.words, deaths))
-                    .unwrap_or(NONE);
+                run.slot =
+                    others.find(|at| self.slots.fits(*at, in_port, &run.words, deaths)).unwrap_or(NONE);
             }
             match self.slots.get(run.slot) {
                 Some(slot) => prefetch(&*slot.stats),
@@ -271,4 +270,4 @@ fn signature(seed: &[u64; 4], in_port: u32, w: &Words, union: &Words) -> u64 {
 
 #[cfg(test)]
 #[path = "lane_tests.rs"]
-mod tests;
+pub(crate) mod tests;

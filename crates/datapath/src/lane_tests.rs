@@ -1,9 +1,10 @@
 use super::*;
 use crate::key::Lanes;
 use crate::megaflow::SharedMask;
-use dpif::Ufid;
-use packet::Meta;
+use dpif::{Action, Ufid};
+use flow::{Flow, Mask};
 use packet::parse::flow_of;
+use packet::{Meta, Packet};
 use proptest::prelude::*;
 
 fn megaflow(key: Flow, mask: Mask, actions: Vec<Action>) -> Arc<Megaflow> {
@@ -21,7 +22,7 @@ fn megaflow(key: Flow, mask: Mask, actions: Vec<Action>) -> Arc<Megaflow> {
 const IN: u32 = 7;
 
 /// A frame that is often, but not always, of the shape.
-fn frame() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn frame() -> impl Strategy<Value = Vec<u8>> {
     let small = || prop_oneof![4 => 0u8..3, 1 => any::<u8>()];
     let odd = prop_oneof![
         12 => Just((0x0800u16, 0x45u8, 0x4000u16)),
@@ -56,7 +57,7 @@ fn frame() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Masks that look at a few things, of which some are nowhere near a packet of the shape.
-fn mask() -> impl Strategy<Value = Mask> {
+pub(crate) fn mask() -> impl Strategy<Value = Mask> {
     let bits = proptest::collection::vec((0usize..13, any::<u8>()), 0..6);
     bits.prop_map(|all| {
         let mut m = Mask::NONE;
@@ -89,6 +90,18 @@ fn key(bytes: &[u8]) -> (Packet, Flow) {
     (packet, key)
 }
 
+/// Looks at one packet; the way that it goes.
+fn look(lane: &mut Lane, in_port: u32, bytes: &[u8], deaths: u32) -> Option<Way> {
+    lane.look(in_port, &[bytes], deaths);
+    let slot = lane.runs().first()?.slot;
+    lane.way(slot)
+}
+
+fn learn(lane: &mut Lane, bytes: &[u8], flow: &Arc<Megaflow>) -> u32 {
+    lane.look(IN, &[], 0);
+    lane.learn(IN, &words(bytes).unwrap(), flow, 0, true)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 
@@ -97,17 +110,20 @@ proptest! {
     fn words_match_as_whole_keys_do(maker in frame(), other in frame(), mask in mask()) {
         let ((_, made), (packet, asked)) = (key(&maker), key(&other));
         let flow = megaflow(made, mask, vec![Action::Output(PortNo(9))]);
-        let Some(w) = words(&packet) else { return Ok(()) };
+        let Some(w) = words(&other) else { return Ok(()) };
         prop_assert_eq!((asked.dl_type, asked.nw_frag, asked.vlans[0].tci), (0x0800, 0, 0));
         prop_assert_eq!(asked.tcp_flags, flags_of(&w));
+        let mut unparsed = Packet::from_slice(&other);
+        set_offsets(&mut unparsed);
+        let offsets = |p: &Packet| (p.l2_5_ofs, p.l3_ofs, p.l4_ofs, p.l2_pad);
+        prop_assert_eq!(offsets(&unparsed), offsets(&packet));
         let mut lane = Lane::new(Seed::get());
-        let signature = lane.signature(IN, &w);
-        if let Some(slot) = lane.slot(&flow) {
-            lane.remember(signature, slot);
-        }
-        let (way, _) = lane.find(signature, IN, &w, packet.len());
-        prop_assert_eq!(way == Way::Out(PortNo(9)), flow.matches(&asked));
-        prop_assert_eq!(lane.find(signature, IN + 1, &w, 1).0, Way::Unknown);
+        // Even if a signature says so.
+        let slot = learn(&mut lane, &other, &flow);
+        prop_assert!(slot != NONE || !flow.matches(&asked));
+        let way = look(&mut lane, IN, &other, 0);
+        prop_assert_eq!(way == Some(Way::Out(PortNo(9))), flow.matches(&asked));
+        prop_assert_eq!(look(&mut lane, IN + 1, &other, 0), None);
     }
 
     /// What is not of the shape is never taken for it.
@@ -117,75 +133,130 @@ proptest! {
         let plain = key.dl_type == 0x0800 && key.nw_frag == 0 && key.vlans[0].tci == 0;
         let whole = plain && matches!(key.nw_proto, 6 | 17) && packet.l4_ofs == 34 && (key.tp_src, key.tp_dst) != (0, 0);
         // The oracle cannot tell a packet without ports from one with ports of zero, so one way only.
-        prop_assert!(words(&packet).is_none() || plain);
-        prop_assert!(!whole || words(&packet).is_some());
+        prop_assert!(words(&bytes).is_none() || plain);
+        prop_assert!(!whole || words(&bytes).is_some());
+    }
+
+    /// Packets of one run are in one megaflow, whichever are remembered.
+    #[test]
+    fn a_run_has_one_megaflow(
+        flows in proptest::collection::vec((frame(), mask()), 1..6),
+        batch in proptest::collection::vec(frame(), 1..=BATCH_LEN),
+    ) {
+        let mut lane = Lane::new(Seed::get());
+        for (n, (maker, mask)) in flows.iter().enumerate() {
+            let flow = megaflow(key(maker).1, mask.clone(), vec![Action::Output(PortNo(n as u32))]);
+            if words(maker).is_some() {
+                learn(&mut lane, maker, &flow);
+            }
+        }
+        let heads: Vec<&[u8]> = batch.iter().map(Vec::as_slice).collect();
+        let seen = lane.look(IN, &heads, 0);
+        let of_shape = |i: &usize| words(heads[*i]).is_some();
+        let mut places = 0;
+        for run in lane.runs() {
+            prop_assert_eq!(places & run.places, 0);
+            places |= run.places;
+            prop_assert_eq!(run.packets, run.places.count_ones());
+            let members = netdev::burst::places(run.places);
+            prop_assert_eq!(u64::from(run.bytes), lane.bytes(run.places));
+            prop_assert_eq!(seen.unknown & run.places, if run.slot == NONE { run.places } else { 0 });
+            for i in members {
+                prop_assert!(lane.flow(run.slot).is_none_or(|f| f.matches(&key(heads[i]).1)));
+            }
+        }
+        prop_assert_eq!(places, (0..heads.len()).filter(of_shape).map(|i| 1 << i).sum::<u32>());
+        prop_assert_eq!(places | seen.odd, netdev::burst::all_places(heads.len()));
+        prop_assert_eq!(seen.bytes, lane.bytes(places));
     }
 }
 
-fn udp(n: u32) -> Packet {
+fn udp(n: u32) -> Vec<u8> {
     let mut f = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0];
     f.extend([10, 0, 0, 1]);
     f.extend(n.to_be_bytes());
     f.extend([0, 1, 0, 2, 0, 26, 0, 0]);
     f.resize(60, 0);
-    Packet::from_slice(&f)
+    f
 }
 
-fn all() -> Arc<Megaflow> {
+fn to(port: u32, dst: u32, bits: u32) -> Arc<Megaflow> {
     let mut mask = Mask::NONE;
-    mask.in_port = u32::MAX;
-    megaflow(Flow { in_port: IN, ..Flow::ZERO }, mask, vec![Action::Output(PortNo(9))])
+    (mask.in_port, mask.nw_dst) = (u32::MAX, bits);
+    let key = Flow { in_port: IN, nw_dst: dst, ..Flow::ZERO };
+    megaflow(key, mask, vec![Action::Output(PortNo(port))])
 }
+
+const NINE: Option<Way> = Some(Way::Out(PortNo(9)));
 
 #[test]
 fn the_dead_are_not_followed_and_are_let_go() {
-    let (mut lane, flow, packet) = (Lane::new(Seed::get()), all(), udp(1));
-    let w = words(&packet).unwrap();
-    let signature = lane.signature(IN, &w);
-    let slot = lane.slot(&flow).unwrap();
-    lane.remember(signature, slot);
-    assert_eq!(lane.find(signature, IN, &w, 60).0, Way::Out(PortNo(9)));
-    lane.credit(5, true);
-    assert_eq!(flow.stats.get().packets, 1);
+    let (mut lane, flow) = (Lane::new(Seed::get()), to(9, 0, 0));
+    learn(&mut lane, &udp(1), &flow);
+    // Nothing but the port of input counts: any packet will do.
+    assert_eq!(look(&mut lane, IN, &udp(2), 0), NINE);
+    lane.credit(Tally { now_ms: 5, is_owner: true });
+    assert_eq!((flow.stats.get().packets, flow.stats.get().bytes), (1, 60));
     flow.dead.store(true, std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(lane.find(signature, IN, &w, 60).0, Way::Unknown);
+    assert_eq!(look(&mut lane, IN, &udp(1), 1), None);
     lane.sweep();
-    assert_eq!((Arc::strong_count(&flow), lane.free.len()), (1, 1));
-    let heir = all();
-    let slot = lane.slot(&heir).unwrap();
-    lane.remember(signature, slot);
-    assert_eq!((lane.find(signature, IN, &w, 60), lane.slots.len()), ((Way::Out(PortNo(9)), 0), 1));
+    assert_eq!((Arc::strong_count(&flow), lane.slots.counts()), (1, (1, 0, 1)));
+    learn(&mut lane, &udp(1), &to(9, 0, 0));
+    assert_eq!((look(&mut lane, IN, &udp(1), 1), lane.slots.counts()), (NINE, (1, 1, 0)));
+}
+
+#[test]
+fn what_counts_grows_at_once_and_shrinks_by_sweeping() {
+    let (mut lane, wide, narrow) = (Lane::new(Seed::get()), to(9, 0, 1 << 31), to(8, 1 << 31, u32::MAX));
+    learn(&mut lane, &udp(0), &wide);
+    assert_eq!(look(&mut lane, IN, &udp(7), 0), NINE);
+    let packet = udp(1 << 31);
+    assert_eq!(look(&mut lane, IN, &packet, 0), None);
+    learn(&mut lane, &packet, &narrow);
+    assert_eq!(look(&mut lane, IN, &packet, 0), Some(Way::Out(PortNo(8))));
+    // Its signature is of more bits now.
+    assert_eq!(look(&mut lane, IN, &udp(7), 0), None);
+    learn(&mut lane, &udp(7), &wide);
+    assert_eq!(look(&mut lane, IN, &udp(7), 0), NINE);
+    narrow.dead.store(true, std::sync::atomic::Ordering::Relaxed);
+    (0..3).for_each(|_| lane.sweep());
+    learn(&mut lane, &udp(6), &wide);
+    assert_eq!([5, 6, 7].map(|n| look(&mut lane, IN, &udp(n), 1)), [NINE; 3]);
 }
 
 #[test]
 fn signatures_grow_in_number_and_slots_do_not() {
-    let (mut lane, flow) = (Lane::new(Seed::get()), all());
+    let (mut lane, all, one) = (Lane::new(Seed::get()), to(9, 0, 1), to(8, 1, u32::MAX));
+    learn(&mut lane, &udp(1), &one);
     for n in 0..200_000 {
-        let w = words(&udp(n)).unwrap();
-        let signature = lane.signature(IN, &w);
-        let slot = lane.slot(&flow).unwrap();
-        lane.remember(signature, slot);
-        assert_eq!(lane.find(signature, IN, &w, 60).0, Way::Out(PortNo(9)));
+        learn(&mut lane, &udp(2 * n), &all);
+        assert_eq!(look(&mut lane, IN, &udp(2 * n), 0), NINE);
+        lane.credit(Tally { now_ms: 1, is_owner: false });
     }
-    lane.credit(1, false);
-    assert_eq!((lane.slots.len(), flow.stats.get().packets), (1, 200_000));
-    assert!((BUCKETS_MIN * 16..=BUCKETS_MAX).contains(&lane.buckets.len()), "{}", lane.buckets.len());
+    assert_eq!((lane.slots.counts().0, all.stats.get().packets), (2, 200_000));
+    let (min, max) = (signatures::BUCKETS_MIN * 16, signatures::BUCKETS_MAX);
+    assert!((min..=max).contains(&lane.signatures.used), "{}", lane.signatures.used);
 }
 
 #[test]
 fn more_megaflows_than_slots() {
     let mut lane = Lane::new(Seed::get());
-    let mut mask = Mask::NONE;
-    (mask.in_port, mask.nw_dst) = (u32::MAX, u32::MAX);
-    for n in 0..(SLOTS_MAX as u32 + 500) {
-        let key = Flow { in_port: IN, nw_dst: n, ..Flow::ZERO };
-        let flow = megaflow(key, mask.clone(), vec![Action::Output(PortNo(n))]);
-        let w = words(&udp(n)).unwrap();
-        let signature = lane.signature(IN, &w);
-        let slot = lane.slot(&flow).unwrap();
-        lane.remember(signature, slot);
-        assert_eq!(lane.find(signature, IN, &w, 60).0, Way::Out(PortNo(n)));
-        lane.credit(1, true);
+    for n in 0..(slots::SLOTS_MAX as u32 + 500) {
+        let flow = to(n, n, u32::MAX);
+        let slot = learn(&mut lane, &udp(n), &flow);
+        assert_eq!(look(&mut lane, IN, &udp(n), 0), Some(Way::Out(PortNo(n))));
+        assert_eq!(lane.runs()[0].slot, slot);
     }
-    assert_eq!((lane.slots.len(), lane.known.len()), (SLOTS_MAX, SLOTS_MAX));
+    assert_eq!(lane.slots.counts(), (slots::SLOTS_MAX, slots::SLOTS_MAX, 0));
+}
+
+#[test]
+fn more_masks_than_the_lane_takes() {
+    let mut lane = Lane::new(Seed::get());
+    let flows: Vec<_> = (1..5_000).map(|bits| to(9, 0, bits)).collect();
+    let slots = flows.iter().filter(|f| learn(&mut lane, &udp(0), f) != NONE).count();
+    assert_eq!(slots, slots::MASKS_MAX);
+    flows[0].dead.store(true, std::sync::atomic::Ordering::Relaxed);
+    (0..slots).for_each(|_| lane.sweep());
+    assert_ne!(learn(&mut lane, &udp(0), &flows[4_998]), NONE);
 }

@@ -238,13 +238,7 @@ impl Worker {
     }
 
     /// Parses and looks up; returns the packets without a megaflow as bits.
-    fn classify(
-        &mut self,
-        view: View<'_>,
-        items: &mut Items,
-        keys: &mut Keys,
-        groups: &mut Groups,
-    ) -> u32 {
+    fn classify(&mut self, view: View<'_>, items: &mut Items, keys: &mut Keys, groups: &mut Groups) -> u32 {
         let mut missed = 0;
         for (i, (item, key)) in items.iter_mut().zip(keys.iter_mut()).enumerate() {
             if !self.classify_one(view, i, item, key, groups) {

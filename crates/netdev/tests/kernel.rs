@@ -151,7 +151,10 @@ fn losses_have_causes() {
     let mut batch = Batch::new();
     batch.extend([frame(60, 1), frame(2000, 2), frame(60, 3)]);
     let outcome = tx_a.send(&mut batch);
-    assert_eq!(outcome, TxOutcome { sent: 2, dropped_too_big: 1, dropped_bytes: 2000, ..TxOutcome::default() });
+    assert_eq!(
+        outcome,
+        TxOutcome { sent: 2, dropped_too_big: 1, dropped_bytes: 2000, ..TxOutcome::default() }
+    );
     run("ip link set va down");
     let outcome = send(&mut tx_a, frame(60, 4));
     assert_eq!(outcome, TxOutcome { dropped_down: 1, dropped_bytes: 60, ..TxOutcome::default() });

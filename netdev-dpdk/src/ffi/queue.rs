@@ -370,7 +370,7 @@ impl Burst for FrameBurst {
             // SAFETY: the buffer is there and owned by this object.
             let m = unsafe { &**frame };
             longest = longest.max(m.pkt_len as usize);
-            if m.nb_segs == 1 {
+            if m.nb_segs == 1 && m.refcnt == 1 && m.ol_flags & raw::SHIM_INDIRECT == 0 {
                 // SAFETY: `data_len` bytes from `data_off` on were received into the buffer, which nobody changes
                 // while this object is borrowed.
                 *head = unsafe {

@@ -12,7 +12,7 @@ pub(super) const SLOTS_MAX: usize = 1 << 18;
 /// Room for them that is there from the start; beyond it, memory is asked for.
 const SLOTS_READY: usize = 1 << 16;
 /// Different masks among them.
-const MASKS_MAX: usize = 1 << 12;
+pub(super) const MASKS_MAX: usize = 1 << 12;
 /// Turns that are taken to find a slot to give up. There are more slots than packets in a batch.
 const TURNS: usize = 2 * packet::BATCH_LEN + 1;
 

@@ -1,0 +1,280 @@
+//! Bursts against a list of megaflows and whole keys.
+
+use super::*;
+use crate::ct::Tracking;
+use crate::flow_table::{FlowTable, NewMegaflow};
+use crate::lane::tests::{frame, mask};
+use crate::meter::Meters;
+use crate::port::LocalPort;
+use crate::upcall::{Line, UpcallQueues};
+use crate::worker::Sink;
+use dpif::{Action, Actions, FlowStats, PortNo, PutMode, Ufid};
+use flow::Mask;
+use netdev::{Packets, TxOutcome, TxQueue};
+use packet::{Batch, Meta};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use quiescent::Domain;
+use std::any::Any;
+use std::collections::BTreeMap;
+
+const IN: u32 = 1;
+/// Ports that packets go out by; the last one does not exist.
+const PORTS: std::ops::Range<u32> = 2..6;
+
+type Sent = Arc<Mutex<Vec<Vec<u8>>>>;
+struct Out(Sent);
+
+impl TxQueue for Out {
+    fn send(&mut self, batch: &mut Batch) -> TxOutcome {
+        let sent = batch.len() as u32;
+        self.0.lock().extend(batch.drain(..).map(|p| p.data().to_vec()));
+        TxOutcome { sent, ..TxOutcome::default() }
+    }
+}
+
+/// A burst of buffers that are no packets, some of which cannot be put back.
+struct Buffers {
+    places: Vec<Option<Vec<u8>>>,
+    stubborn: u32,
+}
+
+impl Burst for Buffers {
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+    fn heads<'a>(&'a mut self, heads: &mut Heads<'a>) {
+        for (head, place) in heads.iter_mut().zip(&self.places) {
+            *head = place.as_deref().unwrap_or_default();
+        }
+    }
+    fn take(&mut self, place: usize) -> Option<Packet> {
+        Some(Packet::from_slice(&self.places.get_mut(place)?.take()?))
+    }
+    fn put(&mut self, place: usize, packet: Packet) -> Result<(), Packet> {
+        if self.stubborn & (1 << place) != 0 {
+            return Err(packet);
+        }
+        self.places[place] = Some(packet.data().to_vec());
+        Ok(())
+    }
+    fn clear(&mut self) {
+        self.places.clear();
+    }
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// A megaflow for a frame, with one of some lists of actions.
+    Put(Vec<u8>, Box<Mask>, u8),
+    Modify(usize, u8),
+    Remove(usize),
+    Burst(Vec<Vec<u8>>, bool, u32),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (frame(), mask(), 0u8..7).prop_map(|(f, m, a)| Step::Put(f, Box::new(m), a)),
+        1 => (any::<usize>(), 0u8..7).prop_map(|(n, a)| Step::Modify(n, a)),
+        1 => any::<usize>().prop_map(Step::Remove),
+        6 => (proptest::collection::vec(frame(), 1..=BATCH_LEN), any::<bool>(), any::<u32>())
+            .prop_map(|(f, b, s)| Step::Burst(f, b, if s & 1 == 0 { 0 } else { s & 0x0f0f_0f0f })),
+    ]
+}
+
+/// The ports that a list of actions sends to.
+fn ports(what: u8) -> Vec<u32> {
+    match what {
+        0..=3 => vec![PORTS.start + u32::from(what)],
+        4 => vec![2, 4],
+        5 => vec![3],
+        _ => vec![],
+    }
+}
+
+fn actions(what: u8) -> Arc<Actions> {
+    let mut all: Actions = ports(what).into_iter().map(|p| Action::Output(PortNo(p))).collect();
+    if what == 5 {
+        // Does nothing, but is more than output.
+        all.insert(0, Action::CtClear);
+    }
+    Arc::new(all)
+}
+
+struct Known {
+    key: Flow,
+    mask: Mask,
+    what: u8,
+    ufid: Ufid,
+    expected: (u64, u64, u16),
+}
+
+struct Rig {
+    domain: Arc<Domain>,
+    table: Arc<FlowTable>,
+    worker: Worker,
+    sent: BTreeMap<u32, Sent>,
+    flows: Vec<Known>,
+    next: u128,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let domain = Domain::new();
+        let table = FlowTable::new(&domain, Some(1), &Arc::default());
+        let (tracking, meters) = (Tracking::new(), Meters::new(&domain));
+        let mut worker = Worker::new(Sink::Caller(Line::new()), Some(1), &tracking, &meters);
+        let queues = UpcallQueues::new();
+        let mut sent = BTreeMap::new();
+        for port in IN..PORTS.end - 1 {
+            let wire: Sent = Arc::default();
+            sent.insert(port, Arc::clone(&wire));
+            let local = LocalPort {
+                tx: Box::new(Out(wire)),
+                offloads: Default::default(),
+                pending: Batch::new(),
+                tunnel: None,
+                counters: Arc::default(),
+                upcalls: queues.port(),
+            };
+            worker.ports.insert(port, Box::new(local));
+        }
+        Rig { domain, table, worker, sent, flows: Vec::new(), next: 1 }
+    }
+
+    fn put(&mut self, mode: PutMode, key: &Flow, mask: &Mask, what: u8, ufid: Ufid) -> bool {
+        let new = NewMegaflow { ufid, key, mask, actions: actions(what), stats: FlowStats::default() };
+        self.table.put(mode, &new).is_ok()
+    }
+
+    /// Sends a burst through; returns the frames that went to the switch.
+    fn burst(&mut self, frames: &[Vec<u8>], as_packets: bool, stubborn: u32) -> Vec<Vec<u8>> {
+        let mut reader = self.domain.reader();
+        let guard = reader.pin();
+        let view = View { guard: &guard, table: &self.table };
+        if as_packets {
+            let mut burst = Packets(frames.iter().map(|f| Packet::from_slice(f)).collect());
+            self.worker.receive_burst(view, IN, &mut burst);
+        } else {
+            let mut burst = Buffers { places: frames.iter().cloned().map(Some).collect(), stubborn };
+            self.worker.receive_burst(view, IN, &mut burst);
+            assert!(burst.places.iter().all(Option::is_none), "something was left behind");
+        }
+        self.worker.flush();
+        self.worker.lane.sweep();
+        let Sink::Caller(waiting) = &mut self.worker.sink else { unreachable!() };
+        waiting.drain(..).map(|p| p.item.packet.data().to_vec()).collect()
+    }
+
+    /// The place in the list of the megaflow for a key.
+    fn of(&self, key: &Flow) -> Option<usize> {
+        self.flows.iter().position(|f| f.mask.matches(&f.key, key))
+    }
+}
+
+fn key_of(frame: &[u8]) -> Flow {
+    let mut packet = Packet::from_slice(frame);
+    packet::parse::flow_of(&mut packet, &Meta { in_port: IN, ..Meta::default() })
+}
+
+/// What went out by a port, by megaflow and by whether it is of the lane's shape.
+type Lines = BTreeMap<(usize, bool), Vec<Vec<u8>>>;
+
+fn by_megaflow(rig: &Rig, frames: &[Vec<u8>]) -> Lines {
+    let mut all = Lines::new();
+    for f in frames {
+        let flow = rig.of(&key_of(f)).unwrap_or(usize::MAX);
+        all.entry((flow, words(f).is_some())).or_default().push(f.clone());
+    }
+    all
+}
+
+fn run_burst(
+    rig: &mut Rig,
+    frames: &[Vec<u8>],
+    as_packets: bool,
+    stubborn: u32,
+) -> Result<(), TestCaseError> {
+    let mut frames = frames.to_vec();
+    for (n, f) in frames.iter_mut().enumerate().filter(|(_, f)| f.len() > 60) {
+        f[59] = n as u8;
+    }
+    let before = |rig: &Rig| rig.worker.counters(IN).received_bytes.get();
+    let bytes_before = before(rig);
+    let missed = rig.burst(&frames, as_packets, stubborn);
+    let mut expected: BTreeMap<u32, Vec<Vec<u8>>> = BTreeMap::new();
+    let mut to_switch = Vec::new();
+    for f in frames.iter().filter(|f| f.len() >= 14) {
+        let key = key_of(f);
+        let Some(at) = rig.of(&key) else {
+            to_switch.push(f.clone());
+            continue;
+        };
+        let flow = &mut rig.flows[at];
+        flow.expected.0 += 1;
+        flow.expected.1 += f.len() as u64;
+        flow.expected.2 |= key.tcp_flags;
+        for port in ports(flow.what) {
+            expected.entry(port).or_default().push(f.clone());
+        }
+    }
+    prop_assert_eq!(missed, to_switch);
+    for (port, wire) in &rig.sent {
+        let got = std::mem::take(&mut *wire.lock());
+        let wanted = expected.remove(port).unwrap_or_default();
+        let (mut got, mut wanted) = (by_megaflow(rig, &got), by_megaflow(rig, &wanted));
+        if stubborn != 0 {
+            // What could not be put back comes later than what could.
+            got.values_mut().chain(wanted.values_mut()).for_each(|line| line.sort_unstable());
+        }
+        prop_assert_eq!(got, wanted, "port {}", port);
+    }
+    let total: usize = frames.iter().map(Vec::len).sum();
+    prop_assert_eq!(before(rig) - bytes_before, total as u64);
+    for flow in &rig.flows {
+        let stats = rig.table.get(flow.ufid).map(|f| (f.stats.packets, f.stats.bytes, f.stats.tcp_flags));
+        prop_assert_eq!(stats, Some(flow.expected));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    #[test]
+    fn bursts_go_where_whole_keys_say(steps in proptest::collection::vec(step(), 1..40)) {
+        let mut rig = Rig::new();
+        for step in steps {
+            match step {
+                Step::Put(maker, mask, what) => {
+                    let (key, ufid) = (key_of(&maker), Ufid(rig.next));
+                    rig.next += 1;
+                    // Megaflows do not overlap, which translation sees to.
+                    let overlaps = rig.flows.iter().any(|f| {
+                        f.key.words().iter().zip(key.words()).zip(f.mask.words().iter().zip(mask.words()))
+                            .all(|((a, b), (m, n))| (a ^ b) & m & n == 0)
+                    });
+                    if !overlaps && rig.put(PutMode::Create, &key, &mask, what, ufid) {
+                        rig.flows.push(Known { key, mask: *mask, what, ufid, expected: (0, 0, 0) });
+                    }
+                }
+                Step::Modify(n, what) if !rig.flows.is_empty() => {
+                    let at = n % rig.flows.len();
+                    let (key, mask) = (rig.flows[at].key.clone(), rig.flows[at].mask.clone());
+                    prop_assert!(rig.put(PutMode::Modify, &key, &mask, what, rig.flows[at].ufid));
+                    rig.flows[at].what = what;
+                }
+                Step::Remove(n) if !rig.flows.is_empty() => {
+                    let gone = rig.flows.swap_remove(n % rig.flows.len());
+                    let stats = rig.table.remove(gone.ufid).map(|s| (s.packets, s.bytes, s.tcp_flags));
+                    prop_assert_eq!(stats, Some(gone.expected));
+                }
+                Step::Burst(frames, as_packets, stubborn) => run_burst(&mut rig, &frames, as_packets, stubborn)?,
+                _ => {}
+            }
+        }
+    }
+}
