@@ -7,7 +7,7 @@
 
 use crate::drops::DropCause;
 use crate::item::{Item, Items, PacketMeta};
-use crate::lane::{NONE, Tally, Way, set_offsets, words};
+use crate::lane::{NONE, Seen, Tally, Way, set_offsets, words};
 use crate::upcall::PendingKind;
 use crate::worker::{Groups, One, View, Worker, is_runt, join};
 use arrayvec::ArrayVec;
@@ -40,15 +40,31 @@ impl Worker {
         let mut heads: Heads<'_> = [&[]; BATCH_LEN];
         burst.heads(&mut heads);
         let seen = self.lane.look(in_port, heads.get(..n).unwrap_or_default(), view.table.deaths());
-        let others = seen.odd | seen.unknown;
-        if others == 0
+        // Before others can see where they went.
+        self.stats.received.add(n as u64);
+        self.counters(in_port).received.add(n as u64);
+        if seen.odd | seen.unknown == 0
             && let Some(port) = self.lane.only_out()
         {
-            self.count_received(in_port, n as u64, seen.bytes, n as u64);
-            self.send_burst(in_port, port, burst, all_places(n), seen.bytes);
+            self.count_received(in_port, seen.bytes, n as u64);
             self.lane.credit(tally);
+            self.send_burst(in_port, port, burst, all_places(n), seen.bytes);
             return;
         }
+        self.receive_mixed(view, in_port, burst, seen, tally);
+    }
+
+    /// The rest of [`Worker::receive_burst`], for bursts that do not leave as a whole.
+    #[inline(never)]
+    fn receive_mixed(
+        &mut self,
+        view: View<'_>,
+        in_port: u32,
+        burst: &mut dyn Burst,
+        seen: Seen,
+        tally: Tally,
+    ) {
+        let others = seen.odd | seen.unknown;
         let mut parted = Parted {
             slots: [NONE; BATCH_LEN],
             held: [const { None }; BATCH_LEN],
@@ -57,23 +73,20 @@ impl Worker {
             odd_bytes: 0,
         };
         for run in self.lane.runs().iter().filter(|run| run.slot != NONE) {
-            parted.hits += u64::from(run.packets);
-            places(run.places).for_each(|place| parted.slots[place] = run.slot);
+            parted.hits += u64::from(run.sum.packets);
+            places(run.sum.places).for_each(|place| parted.slots[place] = run.slot);
         }
         if others != 0 {
             self.look_closer(view, in_port, burst, seen.odd, others, tally, &mut parted);
         }
-        self.count_received(in_port, n as u64, seen.bytes + parted.odd_bytes, parted.hits);
+        self.count_received(in_port, seen.bytes + parted.odd_bytes, parted.hits);
         self.lane.credit(tally);
         self.part(view, in_port, burst, parted, tally);
     }
 
     #[inline]
-    fn count_received(&self, in_port: u32, packets: u64, bytes: u64, hits: u64) {
-        let counters = self.counters(in_port);
-        counters.received.add(packets);
-        counters.received_bytes.add(bytes);
-        self.stats.received.add(packets);
+    fn count_received(&self, in_port: u32, bytes: u64, hits: u64) {
+        self.counters(in_port).received_bytes.add(bytes);
         self.stats.cache_hits.add(hits);
     }
 

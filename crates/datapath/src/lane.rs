@@ -13,13 +13,13 @@ mod shape;
 mod signatures;
 mod slots;
 
-use crate::cpu::prefetch;
+use crate::cpu::{WIDE, prefetch};
 use crate::key::Seed;
 use crate::megaflow::Megaflow;
 use arrayvec::ArrayVec;
 use dpif::PortNo;
 use packet::BATCH_LEN;
-use shape::{Words, differ, flags_of};
+use shape::{Template, Words, differ, flags_of};
 pub(crate) use shape::{set_offsets, words};
 pub(crate) use signatures::NONE;
 use signatures::Signatures;
@@ -31,21 +31,37 @@ pub(crate) struct Run {
     /// Of its first packet.
     words: Words,
     signature: u64,
-    /// Places in the batch.
-    pub places: u32,
-    pub packets: u32,
-    bytes: u32,
-    tcp_flags: u16,
+    pub sum: Sum,
     /// [`NONE`] if its megaflow is not remembered.
     pub slot: u32,
 }
 
+/// The packets of a run.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Sum {
+    /// In the batch.
+    pub places: u32,
+    pub packets: u32,
+    bytes: u32,
+    tcp_flags: u16,
+}
+
 impl Run {
     #[inline(always)]
-    fn new(words: Words) -> Self {
-        Run { words, signature: 0, places: 0, packets: 0, bytes: 0, tcp_flags: 0, slot: NONE }
+    fn new(words: Words, signature: u64) -> Self {
+        Run { words, signature, sum: Sum::default(), slot: NONE }
     }
 }
+
+#[inline(always)]
+fn end(runs: &mut ArrayVec<Run, BATCH_LEN>, sum: Sum) {
+    if let Some(run) = runs.last_mut() {
+        run.sum = sum;
+    }
+}
+
+/// Runs in a batch up to which the next one is expected to have trains.
+const TRAINS_MIN: usize = BATCH_LEN / 2;
 
 /// What a look at a batch found.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -74,6 +90,31 @@ pub(crate) struct Tally {
     pub is_owner: bool,
 }
 
+/// The last run of the batch before: the next one often goes on with it.
+struct Last {
+    /// Of its first packet, if `has_bytes`: to compare others with.
+    bytes: [u8; WIDE],
+    has_bytes: bool,
+    words: Words,
+    signature: u64,
+    in_port: u32,
+    /// Of the unions then.
+    version: u32,
+    slot: u32,
+}
+
+impl Last {
+    const NONE: Last = Last {
+        bytes: [0; WIDE],
+        has_bytes: false,
+        words: [0; 5],
+        signature: 0,
+        in_port: 0,
+        version: 0,
+        slot: NONE,
+    };
+}
+
 /// What one thread remembers.
 pub(crate) struct Lane {
     seed: [u64; 4],
@@ -82,6 +123,7 @@ pub(crate) struct Lane {
     runs: ArrayVec<Run, BATCH_LEN>,
     /// Lengths of the packets of the shape, by place.
     lens: [u32; BATCH_LEN],
+    last: Last,
     /// Slots that were found for packets of this batch one by one.
     singles: ArrayVec<u32, BATCH_LEN>,
 }
@@ -96,6 +138,7 @@ impl Lane {
             slots: Slots::new(),
             runs: ArrayVec::new(),
             lens: [0; BATCH_LEN],
+            last: Last::NONE,
             singles: ArrayVec::new(),
         }
     }
@@ -104,8 +147,12 @@ impl Lane {
     /// thread's table have died.
     #[inline]
     pub fn look(&mut self, in_port: u32, heads: &[&[u8]], deaths: u32) -> Seen {
-        let mut seen = self.sort(in_port, heads);
-        for run in &mut self.runs {
+        let have_trains = self.runs.len() <= TRAINS_MIN;
+        let mut seen = match have_trains {
+            true => self.sort::<true>(in_port, heads),
+            false => self.sort::<false>(in_port, heads),
+        };
+        for run in self.runs.iter_mut().filter(|run| run.slot == NONE) {
             run.slot = self.signatures.first(run.signature);
             if let Some(slot) = self.slots.get(run.slot) {
                 prefetch(slot);
@@ -119,38 +166,74 @@ impl Lane {
             }
             match self.slots.get(run.slot) {
                 Some(slot) => prefetch(&*slot.stats),
-                None => seen.unknown |= run.places,
+                None => seen.unknown |= run.sum.places,
             }
         }
+        self.last.slot = self.runs.last().map_or(NONE, |run| run.slot);
         seen
     }
 
-    /// Makes the runs of a batch.
+    /// Makes the runs of a batch. With trains, most packets are compared with the first of their run alone.
     #[inline(always)]
-    fn sort(&mut self, in_port: u32, heads: &[&[u8]]) -> Seen {
-        self.runs.clear();
-        self.singles.clear();
-        let union = self.slots.union(in_port);
-        let mut seen = Seen::default();
-        let mut run = Run::new([0; 5]);
-        for (place, (head, len)) in heads.iter().zip(&mut self.lens).enumerate() {
-            let Some(w) = words(head) else {
-                seen.odd |= 1 << place;
-                continue;
+    fn sort<const TRAINS: bool>(&mut self, in_port: u32, heads: &[&[u8]]) -> Seen {
+        let Lane { seed, signatures, slots, runs, lens, last, singles } = self;
+        let (union, version) = (slots.union(in_port), slots.version());
+        runs.clear();
+        singles.clear();
+        if (last.in_port, last.version) != (in_port, version) {
+            (last.in_port, last.version, last.slot, last.has_bytes) = (in_port, version, NONE, false);
+        }
+        let first = last.bytes;
+        let mut template = Template::NONE;
+        if TRAINS && last.has_bytes {
+            template = Template::of(&first, union);
+            if heads.first().is_some_and(|head| template.admits(head).is_some()) {
+                runs.push(Run { slot: last.slot, ..Run::new(last.words, last.signature) });
+            } else {
+                template = Template::NONE;
+            }
+        }
+        let mut odd = 0;
+        // Of the last run's first packet. (What was just written in pieces is better not read as a whole.)
+        let mut first_words = last.words;
+        // Of the last run; written to it when it ends.
+        let mut sum = Sum::default();
+        for (place, (head, len)) in heads.iter().zip(lens).enumerate() {
+            let flags = match if TRAINS { template.admits(head) } else { None } {
+                Some(flags) => flags,
+                None => {
+                    let Some(w) = words(head) else {
+                        odd |= 1 << place;
+                        continue;
+                    };
+                    if runs.is_empty() || differ(&w, &first_words, &union.words) {
+                        first_words = w;
+                        end(runs, sum);
+                        sum = Sum::default();
+                        let signature = signature(seed, in_port, &w, &union.words);
+                        signatures.prefetch(signature);
+                        // A batch has no more runs than packets.
+                        let _ = runs.try_push(Run::new(w, signature));
+                        if TRAINS {
+                            template = Template::of(head, union);
+                        }
+                    }
+                    flags_of(&w)
+                }
             };
             *len = head.len() as u32;
-            seen.bytes += head.len() as u64;
-            if run.packets == 0 || differ(&w, &run.words, &union) {
-                end(&mut self.runs, &self.signatures, &self.seed, run, in_port, &union);
-                run = Run::new(w);
-            }
-            run.places |= 1 << place;
-            run.packets += 1;
-            run.bytes += head.len() as u32;
-            run.tcp_flags |= flags_of(&w);
+            sum.places |= 1 << place;
+            sum.packets += 1;
+            sum.bytes += head.len() as u32;
+            sum.tcp_flags |= flags;
         }
-        end(&mut self.runs, &self.signatures, &self.seed, run, in_port, &union);
-        seen
+        end(runs, sum);
+        last.has_bytes = TRAINS && template.bytes().is_some();
+        if let (true, Some(bytes), Some(run)) = (TRAINS, template.bytes(), runs.last()) {
+            (last.words, last.signature, last.bytes) = (run.words, run.signature, *bytes);
+        }
+        let bytes = runs.iter().map(|run| u64::from(run.sum.bytes)).sum();
+        Seen { odd, unknown: 0, bytes }
     }
 
     /// Bytes of the packets of the shape at these places.
@@ -160,7 +243,7 @@ impl Lane {
 
     /// The slot for one packet; [`NONE`] if its megaflow is not remembered.
     pub fn find(&mut self, in_port: u32, w: &Words, deaths: u32) -> u32 {
-        let signature = signature(&self.seed, in_port, w, &self.slots.union(in_port));
+        let signature = signature(&self.seed, in_port, w, &self.slots.union(in_port).words);
         let mut all = self.signatures.all(signature);
         all.find(|at| self.slots.fits(*at, in_port, w, deaths)).unwrap_or(NONE)
     }
@@ -202,7 +285,8 @@ impl Lane {
     pub fn credit(&self, tally: Tally) {
         for run in &self.runs {
             if let Some(slot) = self.slots.get(run.slot) {
-                slot.stats.count(run.packets.into(), run.bytes.into(), run.tcp_flags, tally);
+                let sum = run.sum;
+                slot.stats.count(sum.packets.into(), sum.bytes.into(), sum.tcp_flags, tally);
             }
         }
     }
@@ -213,7 +297,7 @@ impl Lane {
         let at = self.slots.of(flow, deaths, is_needed);
         if at != NONE && keeps {
             // Of what counts by now.
-            let signature = signature(&self.seed, in_port, w, &self.slots.union(in_port));
+            let signature = signature(&self.seed, in_port, w, &self.slots.union(in_port).words);
             self.signatures.put(signature, at);
         }
         at
@@ -234,25 +318,6 @@ impl Lane {
     }
 }
 
-/// Ends a run, if it has packets.
-#[inline(always)]
-fn end(
-    runs: &mut ArrayVec<Run, BATCH_LEN>,
-    signatures: &Signatures,
-    seed: &[u64; 4],
-    mut run: Run,
-    in_port: u32,
-    union: &Words,
-) {
-    if run.packets == 0 {
-        return;
-    }
-    run.signature = signature(seed, in_port, &run.words, union);
-    signatures.prefetch(run.signature);
-    // A batch has no more runs than packets.
-    let _ = runs.try_push(run);
-}
-
 /// A hash of the bits that count.
 #[inline(always)]
 fn signature(seed: &[u64; 4], in_port: u32, w: &Words, union: &Words) -> u64 {
@@ -265,7 +330,7 @@ fn signature(seed: &[u64; 4], in_port: u32, w: &Words, union: &Words) -> u64 {
     let port = u64::from(in_port).wrapping_mul(s2);
     let link = fold(w[0] ^ s0, w[1] ^ s1 ^ port);
     let network = fold(w[3] ^ s2, w[2] ^ w[4].rotate_left(13) ^ s3);
-    fold(link ^ s3, network ^ s0)
+    link ^ network.rotate_left(32)
 }
 
 #[cfg(test)]

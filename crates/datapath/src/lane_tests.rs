@@ -155,12 +155,12 @@ proptest! {
         let of_shape = |i: &usize| words(heads[*i]).is_some();
         let mut places = 0;
         for run in lane.runs() {
-            prop_assert_eq!(places & run.places, 0);
-            places |= run.places;
-            prop_assert_eq!(run.packets, run.places.count_ones());
-            let members = netdev::burst::places(run.places);
-            prop_assert_eq!(u64::from(run.bytes), lane.bytes(run.places));
-            prop_assert_eq!(seen.unknown & run.places, if run.slot == NONE { run.places } else { 0 });
+            prop_assert_eq!(places & run.sum.places, 0);
+            places |= run.sum.places;
+            prop_assert_eq!(run.sum.packets, run.sum.places.count_ones());
+            let members = netdev::burst::places(run.sum.places);
+            prop_assert_eq!(u64::from(run.sum.bytes), lane.bytes(run.sum.places));
+            prop_assert_eq!(seen.unknown & run.sum.places, if run.slot == NONE { run.sum.places } else { 0 });
             for i in members {
                 prop_assert!(lane.flow(run.slot).is_none_or(|f| f.matches(&key(heads[i]).1)));
             }

@@ -46,6 +46,7 @@ mod tuning;
 mod tunnel;
 mod upcall;
 mod usage;
+mod watch;
 mod worker;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::port::LocalPort;
 use crate::shared::Shared;
 use crate::tuning::BUSY_BATCH;
 use crate::usage::Usage;
+use crate::watch::Watch;
 use crate::worker::{Sink, View, Worker, WorkerStats};
 use netdev::{Burst, Packets, RxQueue};
 use nix::errno::Errno;
@@ -143,6 +144,7 @@ pub(crate) fn start(
         packets: Packets::default(),
         is_stopping: false,
         is_polling: kind != Kind::Socket,
+        watch: Watch::new(),
         now: Instant::now(),
         tick: Instant::now(),
         flush_at: None,
@@ -187,6 +189,7 @@ struct Poller {
     packets: Packets,
     is_stopping: bool,
     is_polling: bool,
+    watch: Watch,
     /// When the last batch was done, or nothing was found.
     now: Instant,
     /// When [`Worker::now_ms`] is to be set again.
@@ -217,7 +220,7 @@ impl Poller {
             self.reader.quiesce();
             self.flush_if_due();
             if received == 0 {
-                self.now = Instant::now();
+                self.now = self.watch.now();
                 std::hint::spin_loop();
             }
             self.account(&mut last, received);
@@ -336,6 +339,7 @@ impl Poller {
     /// Takes over the switch's time, which is asked for once a millisecond.
     fn keep_time(&mut self) {
         if self.now >= self.tick {
+            self.now = self.watch.set();
             self.tick = self.now + TICK;
             self.worker.now_ms = self.shared.clock.now_ms();
             self.worker.lane.sweep();
@@ -393,7 +397,7 @@ impl Poller {
             let stats = &self.worker.stats;
             stats.signature_hits.add(stats.cache_hits.get() - found);
         }
-        self.now = Instant::now();
+        self.now = self.watch.now();
         if wait_us > 0 && !self.worker.dirty.is_empty() {
             let due = self.now + Duration::from_micros(wait_us.into());
             self.flush_at.get_or_insert(due);

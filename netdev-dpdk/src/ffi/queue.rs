@@ -262,7 +262,11 @@ impl Rx {
         // for `room` pointers.
         let n = unsafe { raw::shim_rx_burst(port, self.queue, frames.as_mut_ptr(), room as u16) };
         let received = frames.get(..n.into()).unwrap_or_default();
-        received.iter().for_each(|frame| prefetch(*frame));
+        for frame in received {
+            // SAFETY: DPDK handed the buffers over to this caller alone.
+            let m = unsafe { &**frame };
+            prefetch(m.buf_addr.cast::<u8>().wrapping_add(m.data_off.into()));
+        }
         for frame in received {
             // SAFETY: DPDK handed the buffer over to this caller alone.
             batch.push(unsafe { wrap(*frame) });
@@ -360,26 +364,26 @@ impl Burst for FrameBurst {
 
     #[inline]
     fn heads<'a>(&'a mut self, heads: &mut Heads<'a>) {
-        let mut longest = 0;
-        let is_whole = self.filled == burst::all_places(self.n);
-        for (place, (head, frame)) in heads.iter_mut().zip(&self.frames).take(self.n).enumerate() {
-            *head = &[];
-            if !is_whole && self.filled & (1 << place) == 0 {
-                continue;
-            }
-            // SAFETY: the buffer is there and owned by this object.
-            let m = unsafe { &**frame };
-            longest = longest.max(m.pkt_len as usize);
-            if m.nb_segs == 1 && m.refcnt == 1 && m.ol_flags & raw::SHIM_INDIRECT == 0 {
-                // SAFETY: `data_len` bytes from `data_off` on were received into the buffer, which nobody changes
-                // while this object is borrowed.
-                *head = unsafe {
-                    let start = m.buf_addr.cast::<u8>().add(m.data_off.into());
-                    std::slice::from_raw_parts(start, m.data_len.into())
-                };
-            }
+        if self.filled != burst::all_places(self.n) {
+            heads.fill(&[]);
+            return;
         }
-        self.longest = longest;
+        let mut longest = 0;
+        for (head, frame) in heads.iter_mut().zip(&self.frames).take(self.n) {
+            // SAFETY: the buffer is there, as all are, and owned by this object.
+            let m = unsafe { &**frame };
+            longest = longest.max(m.pkt_len);
+            let is_plain = (m.nb_segs ^ 1) | (m.refcnt ^ 1) == 0 && m.ol_flags & raw::SHIM_INDIRECT == 0;
+            let len = if is_plain { m.data_len } else { 0 };
+            // SAFETY: `data_len` bytes from `data_off` on were received into the buffer, which nobody changes
+            // while this object is borrowed.
+            *head = unsafe {
+                let start = m.buf_addr.cast::<u8>().add(m.data_off.into());
+                prefetch(start);
+                std::slice::from_raw_parts(start, len.into())
+            };
+        }
+        self.longest = longest as usize;
     }
 
     fn take(&mut self, place: usize) -> Option<Packet> {
@@ -415,18 +419,17 @@ impl Burst for FrameBurst {
     }
 }
 
-/// Brings the packet's first bytes into the cache. Its head was written by the driver just now.
-#[inline]
-fn prefetch(frame: *mut raw::rte_mbuf) {
+/// Brings a packet's first bytes into the cache. Its head was written by the driver just now.
+#[inline(always)]
+fn prefetch(start: *const u8) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the buffer's head is live; a prefetch never faults.
+    // SAFETY: a prefetch never faults.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let data = (*frame).buf_addr.cast::<i8>().wrapping_add((*frame).data_off.into());
-        _mm_prefetch::<_MM_HINT_T0>(data);
+        _mm_prefetch::<_MM_HINT_T0>(start.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = frame;
+    let _ = start;
 }
 
 /// What became of a batch that was sent.

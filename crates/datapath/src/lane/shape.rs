@@ -1,5 +1,6 @@
 //! The common shape of packets: five words of their own bytes.
 
+use crate::cpu::{WIDE, differs};
 use flow::{EthAddr, Flow, Mask};
 use packet::Packet;
 
@@ -13,6 +14,7 @@ const TCP_FRAME: usize = 54;
 const ETHERNET: usize = 14;
 const IP_AND_UDP: usize = 28;
 const IP_AND_TCP: usize = 40;
+const TCP_FLAGS: u16 = 0xfff;
 const UDP: u8 = 17;
 const TCP: u8 = 6;
 /// Bytes 12 to 14: IPv4, five words of header. As they come out of a little-endian load.
@@ -55,7 +57,7 @@ fn tcp_flags(data: &[u8], total: usize) -> Option<u16> {
     let control = u16::from_be_bytes([head[46], head[47]]);
     let header = usize::from(control >> 12) * 4;
     let fits = header >= IP_AND_TCP - 20 && 20 + header <= total;
-    fits.then_some(control & 0xfff)
+    fits.then_some(control & TCP_FLAGS)
 }
 
 /// Whether two packets are told apart by the bits of `mask`. (Comparing arrays would call the C library.)
@@ -115,5 +117,88 @@ impl Shape {
             key.words().iter().zip(same.words()).zip(fixed.words()).all(|((k, s), m)| (k ^ s) & m == 0);
         let (mask, value) = (of_shape(mask), of_shape(key));
         fits.then(|| Shape { mask, value: std::array::from_fn(|i| value[i] & mask[i]) })
+    }
+}
+
+/// What counts of the packets of a port.
+pub(crate) struct Union {
+    pub words: Words,
+    /// Of a frame's first bytes, what counts or makes the shape: of UDP and of TCP.
+    wide: [[u8; WIDE]; 2],
+}
+
+impl Default for Union {
+    fn default() -> Self {
+        Union::new([0; 5])
+    }
+}
+
+impl Union {
+    pub fn new(words: Words) -> Self {
+        Union { words, wide: [false, true].map(|is_tcp| Union::wide(words, is_tcp)) }
+    }
+
+    fn wide(words: Words, is_tcp: bool) -> [u8; WIDE] {
+        let mut wide = [0; WIDE];
+        wide[0..8].copy_from_slice(&words[0].to_le_bytes());
+        wide[8..16].copy_from_slice(&words[1].to_le_bytes());
+        wide[16..24].copy_from_slice(&(words[2] & TTL_AND_PROTO | FRAGMENT).to_le_bytes());
+        wide[26..34].copy_from_slice(&words[3].to_le_bytes());
+        wide[34..38].copy_from_slice(&(words[4] as u32).to_le_bytes());
+        // Type, version and header length; the protocol.
+        wide[12..15].fill(0xff);
+        wide[23] = 0xff;
+        if is_tcp {
+            let flags = (words[4] >> 32) as u16 & TCP_FLAGS;
+            wide[46..48].copy_from_slice(&(flags | !TCP_FLAGS).to_be_bytes());
+        }
+        wide
+    }
+}
+
+/// The first packet of a run as its bytes: most of the others are told by a glance at theirs.
+#[derive(Clone, Copy)]
+pub(crate) struct Template<'a> {
+    bytes: &'a [u8; WIDE],
+    mask: &'a [u8; WIDE],
+    flags: u16,
+    /// The least total length of a packet with its headers; none has as much as `NO_TEMPLATE`.
+    least: usize,
+}
+
+const NO_TEMPLATE: usize = usize::MAX;
+const NO_BYTES: [u8; WIDE] = [0; WIDE];
+
+impl<'a> Template<'a> {
+    pub const NONE: Self = Template { bytes: &NO_BYTES, mask: &NO_BYTES, flags: 0, least: NO_TEMPLATE };
+
+    /// Of a frame that has words, or of its first bytes.
+    #[inline(always)]
+    pub fn of(frame: &'a [u8], union: &'a Union) -> Self {
+        let Some(bytes) = frame.first_chunk::<WIDE>() else { return Template::NONE };
+        if bytes[23] == TCP {
+            let least = 20 + usize::from(bytes[46] >> 4) * 4;
+            Template { bytes, mask: &union.wide[1], flags: TCP_FLAGS, least }
+        } else {
+            Template { bytes, mask: &union.wide[0], flags: 0, least: IP_AND_UDP }
+        }
+    }
+
+    /// The bytes to make it of again.
+    pub fn bytes(&self) -> Option<&'a [u8; WIDE]> {
+        (self.least != NO_TEMPLATE).then_some(self.bytes)
+    }
+
+    /// The TCP flags of a frame that is of the shape and agrees with the template in all that counts. `None` says
+    /// that the frame is to be looked at more closely.
+    #[inline(always)]
+    pub fn admits(&self, frame: &[u8]) -> Option<u16> {
+        let bytes = frame.first_chunk::<WIDE>()?;
+        let total = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+        let fits = total >= self.least && total + ETHERNET <= frame.len();
+        if differs(bytes, self.bytes, self.mask) || !fits {
+            return None;
+        }
+        Some(u16::from_be_bytes([bytes[46], bytes[47]]) & self.flags)
     }
 }

@@ -1,7 +1,7 @@
 //! Megaflows as the lane knows them.
 
 use super::NONE;
-use super::shape::{Shape, Words};
+use super::shape::{Shape, Union, Words};
 use crate::megaflow::{Megaflow, MegaflowStats};
 use dpif::Action;
 use hashbrown::HashMap;
@@ -49,14 +49,22 @@ pub(super) struct Slots {
     masks: Vec<SlotMask>,
     free_masks: Vec<u32>,
     /// By input port, what the masks of its slots ask for.
-    unions: Vec<Words>,
+    unions: Vec<Union>,
     /// The same anew: of the slots that `hand` has met, and of newer ones.
     next_unions: Vec<Words>,
     /// Slots by the address of their megaflow.
     known: HashMap<usize, u32>,
     hand: usize,
+    /// Changes when a union does.
+    version: u32,
+    /// The union of a port without slots.
+    nothing: Union,
     /// Stands in where there is no megaflow.
     nobody: Arc<MegaflowStats>,
+}
+
+fn unite(all: &mut Words, mask: &Words) {
+    all.iter_mut().zip(mask).for_each(|(all, m)| *all |= m);
 }
 
 impl Slots {
@@ -71,14 +79,22 @@ impl Slots {
             next_unions: Vec::new(),
             known: HashMap::with_capacity(SLOTS_READY),
             hand: 0,
+            version: 0,
+            nothing: Union::default(),
             nobody: Arc::default(),
         }
     }
 
     /// The bits that count of a packet that came in by `in_port`: at least those of the masks of the port's slots.
     #[inline(always)]
-    pub fn union(&self, in_port: u32) -> Words {
-        self.unions.get(in_port as usize).copied().unwrap_or_default()
+    pub fn union(&self, in_port: u32) -> &Union {
+        self.unions.get(in_port as usize).unwrap_or(&self.nothing)
+    }
+
+    /// A number that changes when some union does.
+    #[inline(always)]
+    pub fn version(&self) -> u32 {
+        self.version
     }
 
     #[inline(always)]
@@ -147,11 +163,17 @@ impl Slots {
         if port >= crate::PORTS_MAX {
             return;
         }
-        for unions in [&mut self.unions, &mut self.next_unions] {
-            if unions.len() <= port {
-                unions.resize(port + 1, [0; 5]);
-            }
-            unions[port].iter_mut().zip(mask).for_each(|(all, m)| *all |= m);
+        if self.unions.len() <= port {
+            self.unions.resize_with(port + 1, Union::default);
+            self.next_unions.resize(port + 1, [0; 5]);
+        }
+        unite(&mut self.next_unions[port], mask);
+        let union = &mut self.unions[port];
+        let mut words = union.words;
+        unite(&mut words, mask);
+        if words != union.words {
+            *union = Union::new(words);
+            self.version = self.version.wrapping_add(1);
         }
     }
 
@@ -199,15 +221,20 @@ impl Slots {
         self.hand += 1;
         if self.hand >= self.slots.len() {
             self.hand = 0;
-            std::mem::swap(&mut self.unions, &mut self.next_unions);
-            self.next_unions.fill([0; 5]);
+            for (union, next) in self.unions.iter_mut().zip(&mut self.next_unions) {
+                let words = std::mem::take(next);
+                if words != union.words {
+                    *union = Union::new(words);
+                    self.version = self.version.wrapping_add(1);
+                }
+            }
         }
         let met = self.slots.get(self.hand).filter(|s| s.in_port != NOWHERE);
         let met = met.and_then(|s| Some((s.in_port as usize, self.masks.get(s.mask as usize)?)));
         if let Some((port, mask)) = met
             && let Some(union) = self.next_unions.get_mut(port)
         {
-            union.iter_mut().zip(&mask.words).for_each(|(all, m)| *all |= m);
+            unite(union, &mask.words);
         }
         self.hand as u32
     }
@@ -243,8 +270,9 @@ impl Slots {
         self.free.clear();
         self.masks.clear();
         self.free_masks.clear();
-        self.unions.fill([0; 5]);
-        self.next_unions.fill([0; 5]);
+        self.unions.clear();
+        self.next_unions.clear();
+        self.version = self.version.wrapping_add(1);
         self.known.clear();
     }
 
