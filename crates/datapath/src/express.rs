@@ -7,7 +7,9 @@
 
 use crate::drops::DropCause;
 use crate::item::{Item, Items, PacketMeta};
-use crate::lane::{NONE, Seen, Tally, Way, set_offsets, words};
+use crate::lane::{NONE, Seen, Tally, Way, flags_of, set_offsets, words};
+use crate::megaflow::Megaflow;
+use crate::trail::Tracks;
 use crate::upcall::PendingKind;
 use crate::worker::{Groups, One, View, Worker, is_runt, join};
 use arrayvec::ArrayVec;
@@ -73,7 +75,9 @@ impl Worker {
             odd_bytes: 0,
         };
         for run in self.lane.runs().iter().filter(|run| run.slot != NONE) {
-            parted.hits += u64::from(run.sum.packets);
+            if self.lane.way(run.slot) != Some(Way::Tracked) {
+                parted.hits += u64::from(run.sum.packets);
+            }
             places(run.sum.places).for_each(|place| parted.slots[place] = run.slot);
         }
         if others != 0 {
@@ -157,8 +161,7 @@ impl Worker {
         let (w, deaths, bytes) = (words(packet.data())?, view.table.deaths(), packet.len() as u64);
         let known = self.lane.find(in_port, &w, deaths);
         if known != NONE {
-            parted.hits += 1;
-            self.lane.count_one(known, bytes, &w, tally);
+            parted.hits += u64::from(self.lane.count_one(known, bytes, &w, tally));
             return Some((packet, known));
         }
         let mut item = Item { packet, meta: PacketMeta::of_port(in_port) };
@@ -168,24 +171,37 @@ impl Worker {
             self.upcall(PendingKind::Miss, item, Box::new(key.clone()), 0);
             return None;
         };
-        self.stats.subtables_asked.add(asked as u64);
-        self.stats.table_hits.add(1);
         let keeps = self.cache.is_chosen_now();
         let slot = self.lane.learn(in_port, &w, &flow, deaths, keeps);
         if slot == NONE {
             let one = One { i: place, packets: 1, bytes, tcp_flags: key.tcp_flags };
             join(&mut parted.groups, &flow, Arc::clone, one);
             parted.held[place] = Some(item);
+            self.count_table_hit(asked);
             return None;
         }
-        self.lane.count_one(slot, bytes, &w, tally);
+        // Who follows a trail counts that as a hit by itself.
+        if self.lane.count_one(slot, bytes, &w, tally) {
+            self.count_table_hit(asked);
+        }
         Some((item.packet, slot))
     }
 
-    /// Keeps a packet, which its megaflow has counted, for that megaflow's actions.
+    fn count_table_hit(&self, asked: usize) {
+        self.stats.subtables_asked.add(asked as u64);
+        self.stats.table_hits.add(1);
+    }
+
+    /// Keeps a packet for the actions of its megaflow, which has counted it unless it tracks packets.
     fn hold(&mut self, in_port: u32, place: usize, packet: Packet, slot: u32, parted: &mut Parted) {
+        let mut one = One { i: place, packets: 0, bytes: 0, tcp_flags: 0 };
+        if self.lane.way(slot) == Some(Way::Tracked) {
+            (one.packets, one.bytes) = (1, packet.len() as u64);
+            one.tcp_flags = words(packet.data()).map_or(0, |w| flags_of(&w));
+            parted.hits += 1;
+        }
         if let Some(flow) = self.lane.flow(slot) {
-            join(&mut parted.groups, flow, Arc::clone, One { i: place, packets: 0, bytes: 0, tcp_flags: 0 });
+            join(&mut parted.groups, flow, Arc::clone, one);
         }
         parted.held[place] = Some(Item { packet, meta: PacketMeta::of_port(in_port) });
     }
@@ -222,11 +238,40 @@ impl Worker {
             if group.packets > 0 {
                 group.flow.stats.count(group.packets, group.bytes, group.tcp_flags, tally);
             }
-            let mut items = Items::new();
-            for place in places(group.members) {
-                items.extend(parted.held[place].take().or_else(|| take(burst, in_port, place)));
+            let of_lane = |place: &usize| parted.slots[*place] != NONE;
+            let mut items: Items = places(group.members)
+                .filter(of_lane)
+                .filter_map(|place| take(burst, in_port, place))
+                .collect();
+            let is_tracked = Tracks::of(&group.flow.actions).is_some();
+            if is_tracked && !items.is_empty() {
+                self.follow_from_lane(view, in_port, &group.flow, &mut items, tally);
+            }
+            let held = places(group.members).filter_map(|place| parted.held[place].take());
+            items.extend(held);
+            if is_tracked && self.tracking.ipf.is_idle() {
+                self.walk_some(view, &group.flow, &mut items);
             }
             self.execute(view, &group.flow.actions, &mut items, 0);
+        }
+    }
+
+    /// Takes packets of a megaflow that tracks them along their trails; it counts those that are left.
+    fn follow_from_lane(
+        &mut self,
+        view: View<'_>,
+        in_port: u32,
+        flow: &Megaflow,
+        items: &mut Items,
+        tally: Tally,
+    ) {
+        self.follow(view, in_port, items);
+        let bytes: usize = items.iter().map(|item| item.packet.len()).sum();
+        let flags = items.iter().filter_map(|item| words(item.packet.data())).map(|w| flags_of(&w));
+        let flags = flags.fold(0, |all, flags| all | flags);
+        if !items.is_empty() {
+            flow.stats.count(items.len() as u64, bytes as u64, flags, tally);
+            self.stats.cache_hits.add(items.len() as u64);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::execute::{RECIRCULATIONS_MAX, apply_set, change_headers};
 use crate::item::{Item, Items};
-use crate::lane::{Words, flags_of, words};
+use crate::lane::{Words, flags_of, set_offsets, words_of};
 use crate::megaflow::Megaflow;
 use crate::trail::{STEPS_MAX, Said, Step, Tracks, Trail};
 use crate::upcall::PendingKind;
@@ -10,8 +10,7 @@ use crate::worker::{View, Worker};
 use arrayvec::ArrayVec;
 use conntrack::{Family, PacketCt, Place, Request};
 use dpif::Action;
-use packet::proto::header_len;
-use packet::{BATCH_LEN, NO_OFFSET, Packet};
+use packet::BATCH_LEN;
 use std::sync::Arc;
 
 /// What passed through one megaflow in a batch.
@@ -48,7 +47,7 @@ impl Worker {
         let mut ends = Ends::new();
         let mut ways: ArrayVec<Way, BATCH_LEN> = ArrayVec::new();
         for item in items.iter_mut() {
-            let found = words(&item.packet).and_then(|w| Some((w, self.trails.find(in_port, &w)?)));
+            let found = words_of(&item.packet).and_then(|w| Some((w, self.trails.find(in_port, &w)?)));
             ways.push(match found {
                 Some((w, at)) => self.follow_one(view, (at, &w), item, &mut credits, &mut ends),
                 None => Way::NoTrail,
@@ -93,7 +92,7 @@ impl Worker {
             self.trails.forget(at);
             return Way::NoTrail;
         };
-        place_headers(&mut item.packet);
+        set_offsets(&mut item.packet);
         let (len, flags) = (item.packet.len() as u64, flags_of(w));
         let mut ct = PacketCt::default();
         for (n, step) in trail.steps.iter().enumerate() {
@@ -157,7 +156,7 @@ impl Worker {
 
     /// Takes a packet that hit `flow`, which tracks it, on its way alone, and remembers the trail if others will follow.
     pub fn walk(&mut self, view: View<'_>, flow: &Arc<Megaflow>, mut item: Item) {
-        let (in_port, found) = (item.meta.in_port, words(&item.packet));
+        let (in_port, found) = (item.meta.in_port, words_of(&item.packet));
         let mut steps: ArrayVec<Step, STEPS_MAX> = ArrayVec::new();
         let mut flow = Arc::clone(flow);
         let mut depth = 0;
@@ -226,15 +225,7 @@ impl Worker {
 pub(crate) fn may_walk(item: &Item) -> bool {
     let meta = &item.meta;
     let is_fresh = meta.ct.is_none() && meta.rare.is_none() && (meta.recirc_id, meta.dp_hash) == (0, 0);
-    is_fresh && (meta.skb_priority, meta.pkt_mark, meta.max_len) == (0, 0, 0) && words(&item.packet).is_some()
-}
-
-/// Where the headers of a packet of the shape are, as the parser would have found them.
-fn place_headers(packet: &mut Packet) {
-    const NETWORK: usize = header_len::ETH;
-    let total = packet.data().get(NETWORK + 2..NETWORK + 4).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
-    packet.l2_5_ofs = NO_OFFSET;
-    packet.l3_ofs = NETWORK as u16;
-    packet.l4_ofs = (NETWORK + header_len::IPV4) as u16;
-    packet.l2_pad = (packet.len() - NETWORK).saturating_sub(usize::from(total)) as u16;
+    is_fresh
+        && (meta.skb_priority, meta.pkt_mark, meta.max_len) == (0, 0, 0)
+        && words_of(&item.packet).is_some()
 }

@@ -19,11 +19,11 @@ use crate::megaflow::Megaflow;
 use arrayvec::ArrayVec;
 use dpif::PortNo;
 use packet::BATCH_LEN;
-use shape::{Template, Words, differ, flags_of};
-pub(crate) use shape::{set_offsets, words};
+use shape::{Template, differ};
+pub(crate) use shape::{Words, flags_of, set_offsets, words, words_of};
 pub(crate) use signatures::NONE;
 use signatures::Signatures;
-use slots::{ELSEWHERE, Slots};
+use slots::{ELSEWHERE, Slots, TRACKED};
 use std::sync::Arc;
 
 /// Packets of a batch, one after the other but for odd ones, that agree in all that counts.
@@ -79,6 +79,8 @@ pub(crate) struct Seen {
 pub(crate) enum Way {
     /// More than output.
     Elsewhere,
+    /// It tracks packets, and counts only those that have no trail.
+    Tracked,
     Out(PortNo),
 }
 
@@ -260,7 +262,11 @@ impl Lane {
     #[inline]
     pub fn way(&self, at: u32) -> Option<Way> {
         let out = self.slots.get(at)?.out;
-        Some(if out == ELSEWHERE { Way::Elsewhere } else { Way::Out(PortNo(out)) })
+        Some(match out {
+            ELSEWHERE => Way::Elsewhere,
+            TRACKED => Way::Tracked,
+            port => Way::Out(PortNo(port)),
+        })
     }
 
     /// The port that all runs of the batch leave by, if it is one and nothing else is to be done.
@@ -268,23 +274,27 @@ impl Lane {
     pub fn only_out(&self) -> Option<PortNo> {
         let out = |run: &Run| self.slots.get(run.slot).map_or(ELSEWHERE, |s| s.out);
         let first = out(self.runs.first()?);
-        (first != ELSEWHERE && self.runs.iter().all(|r| out(r) == first)).then_some(PortNo(first))
+        (first < TRACKED && self.runs.iter().all(|r| out(r) == first)).then_some(PortNo(first))
     }
 
-    /// Counts a packet of no run for a slot, which stays until the next batch.
-    pub fn count_one(&mut self, at: u32, bytes: u64, w: &Words, tally: Tally) {
-        let Some(slot) = self.slots.get(at) else { return };
-        slot.stats.count(1, bytes, flags_of(w), tally);
+    /// Counts a packet of no run for a slot, which stays until the next batch. Returns whether it is counted.
+    pub fn count_one(&mut self, at: u32, bytes: u64, w: &Words, tally: Tally) -> bool {
+        let Some(slot) = self.slots.get(at) else { return false };
+        let counts = slot.out != TRACKED;
+        if counts {
+            slot.stats.count(1, bytes, flags_of(w), tally);
+        }
         if !self.singles.contains(&at) {
             let _ = self.singles.try_push(at);
         }
+        counts
     }
 
     /// Gives the megaflows what passed in the batch's runs.
     #[inline]
     pub fn credit(&self, tally: Tally) {
         for run in &self.runs {
-            if let Some(slot) = self.slots.get(run.slot) {
+            if let Some(slot) = self.slots.get(run.slot).filter(|s| s.out != TRACKED) {
                 let sum = run.sum;
                 slot.stats.count(sum.packets.into(), sum.bytes.into(), sum.tcp_flags, tally);
             }

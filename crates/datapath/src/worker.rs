@@ -264,7 +264,7 @@ impl Worker {
     }
 
     /// Takes some of the packets that hit a megaflow that tracks them on their way alone, to make trails.
-    fn walk_some(&mut self, view: View<'_>, flow: &Arc<Megaflow>, items: &mut Items) {
+    pub fn walk_some(&mut self, view: View<'_>, flow: &Arc<Megaflow>, items: &mut Items) {
         for item in std::mem::take(items) {
             if self.trails.is_chosen() && may_walk(&item) {
                 self.walk(view, flow, item);

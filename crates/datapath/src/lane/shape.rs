@@ -2,7 +2,7 @@
 
 use crate::cpu::{WIDE, differs};
 use flow::{EthAddr, Flow, Mask};
-use packet::Packet;
+use packet::{Checksum, Packet};
 
 /// What the key has of a packet of the shape, in five words: addresses, type and TOS; TTL and protocol; IP addresses;
 /// ports and TCP flags. Bytes are where they are on the wire.
@@ -64,6 +64,14 @@ fn tcp_flags(data: &[u8], total: usize) -> Option<u16> {
 #[inline(always)]
 pub(crate) fn differ(a: &Words, b: &Words, mask: &Words) -> bool {
     (0..5).fold(0, |d, i| d | ((a[i] ^ b[i]) & mask[i])) != 0
+}
+
+/// The words of a packet of the shape with which nothing is left to be done.
+pub(crate) fn words_of(packet: &Packet) -> Option<Words> {
+    let is_plain = packet.packet_type == flow::PT_ETH
+        && packet.offload.gso.is_none()
+        && !matches!(packet.offload.checksum, Checksum::Partial { .. });
+    words(packet.data()).filter(|_| is_plain)
 }
 
 /// Sets the header offsets of a packet of the shape as a parser would.

@@ -3,6 +3,7 @@
 use super::NONE;
 use super::shape::{Shape, Union, Words};
 use crate::megaflow::{Megaflow, MegaflowStats};
+use crate::trail::Tracks;
 use dpif::Action;
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ const TURNS: usize = 2 * packet::BATCH_LEN + 1;
 
 /// `out` of a slot whose megaflow does more than output.
 pub(super) const ELSEWHERE: u32 = u32::MAX;
+/// `out` of a slot whose megaflow tracks packets before it does more; both are no ports.
+pub(super) const TRACKED: u32 = u32::MAX - 1;
 /// `in_port` of a slot without a megaflow.
 const NOWHERE: u32 = u32::MAX;
 
@@ -142,6 +145,7 @@ impl Slots {
         };
         let out = match flow.actions.as_slice() {
             [Action::Output(port)] => port.0,
+            actions if Tracks::of(actions).is_some() => TRACKED,
             _ => ELSEWHERE,
         };
         let (value, in_port, stats) = (shape.value, flow.key.in_port, Arc::clone(&flow.stats));
