@@ -54,9 +54,12 @@ impl Run {
 }
 
 #[inline(always)]
-fn end(runs: &mut ArrayVec<Run, BATCH_LEN>, sum: Sum) {
+fn end<const TRAINS: bool>(runs: &mut ArrayVec<Run, BATCH_LEN>, sum: Sum) {
     if let Some(run) = runs.last_mut() {
         run.sum = sum;
+        if TRAINS {
+            run.sum.packets = sum.places.count_ones();
+        }
     }
 }
 
@@ -210,7 +213,7 @@ impl Lane {
                     };
                     if runs.is_empty() || differ(&w, &first_words, &union.words) {
                         first_words = w;
-                        end(runs, sum);
+                        end::<TRAINS>(runs, sum);
                         sum = Sum::default();
                         let signature = signature(seed, in_port, &w, &union.words);
                         signatures.prefetch(signature);
@@ -225,11 +228,13 @@ impl Lane {
             };
             *len = head.len() as u32;
             sum.places |= 1 << place;
-            sum.packets += 1;
+            if !TRAINS {
+                sum.packets += 1;
+            }
             sum.bytes += head.len() as u32;
             sum.tcp_flags |= flags;
         }
-        end(runs, sum);
+        end::<TRAINS>(runs, sum);
         last.has_bytes = TRAINS && template.bytes().is_some();
         if let (true, Some(bytes), Some(run)) = (TRAINS, template.bytes(), runs.last()) {
             (last.words, last.signature, last.bytes) = (run.words, run.signature, *bytes);
