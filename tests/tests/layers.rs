@@ -34,10 +34,11 @@ const ORDER: [&str; 22] = [
 ];
 
 /// The crates that may hold `unsafe`, and the files or directories where they opt in.
-const UNSAFE: [(&str, &str); 6] = [
+const UNSAFE: [(&str, &str); 7] = [
     ("netdev", "src/sys"),
     ("netdev-vhost", "src/mem.rs"),
     ("netdev-dpdk", "src/ffi"),
+    ("datapath", "src/cpu.rs"),
     ("quiescent", "src/lib.rs"),
     ("saved-state", "src/fds.rs"),
     // fork and signal dispositions have no safe form.
