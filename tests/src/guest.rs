@@ -211,7 +211,10 @@ impl Guest {
         }
         let log = fs::File::create(file("log")).unwrap();
         let child = qemu.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        Guest { machine: machine.clone(), child, files, serial: None, commands: 0 }
+        let mut guest = Guest { machine: machine.clone(), child, files, serial: None, commands: 0 };
+        // What is said while nobody listens is lost.
+        guest.serial();
+        guest
     }
 
     pub fn address(&self) -> &str {

@@ -8,8 +8,9 @@
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
+use std::time::Instant;
 use tests::Sandbox;
-use tests::guest::{BUSYBOX, Guest, Image, Machine};
+use tests::guest::{BUSYBOX, Guest, Image, Machine, PATIENCE};
 use tests::net::Lan;
 
 /// Emulated machines take what processors there are; one test at a time has them.
@@ -158,6 +159,20 @@ fn statistic(sandbox: &Sandbox, port: &str, name: &str) -> u64 {
     text.trim().parse().unwrap_or(0)
 }
 
+/// Waits for something about a guest.
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !done() {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// Whether the guest's driver sees a link.
+fn carrier(guest: &mut Guest) -> bool {
+    guest.run("cat /sys/class/net/eth0/carrier").trim() == "1"
+}
+
 #[test]
 fn guests_and_a_host_reach_each_other() {
     let Some(world) = World::new() else { return };
@@ -198,4 +213,62 @@ fn queues_come_and_go(world: &World, guests: &mut [Guest]) {
         sandbox.until("the second queue is enabled", || shows("enabled"));
         assert!(guest.reaches(HOST, 56), "{}", world.state());
     }
+}
+
+/// A transfer of many copies of the file from the first guest to the second.
+const COPIES: usize = 20;
+
+/// Starts to send in the background, and waits until packets come.
+fn begin_transfer(world: &World, guests: &mut [Guest; 2]) {
+    let [one, other] = guests;
+    let before = statistic(&world.lan.sandbox, &one.machine.name, "rx_packets");
+    let to = other.address();
+    let copies = format!("for i in $(seq {COPIES}); do cat {BUSYBOX}; done");
+    one.run(&format!("(({copies}) | nc {to} 7 >/tmp/sum; echo done >>/tmp/sum) & :"));
+    until("packets of the transfer", || {
+        statistic(&world.lan.sandbox, &one.machine.name, "rx_packets") > before + 100
+    });
+}
+
+/// Waits until all has come; it must be what was sent.
+fn end_transfer(world: &World, guests: &mut [Guest; 2]) {
+    let sent = format!("for i in $(seq {COPIES}); do cat {BUSYBOX}; done | md5sum");
+    let sent = Command::new("sh").args(["-c", &sent]).output().unwrap();
+    let mut said = String::new();
+    until("the end of the transfer", || {
+        said = guests[0].run("cat /tmp/sum");
+        said.ends_with("done\n")
+    });
+    assert_eq!(first_word(said.as_bytes()), first_word(&sent.stdout), "{}", world.state());
+}
+
+#[test]
+fn traffic_comes_back_after_every_outage() {
+    let Some(mut world) = World::new() else { return };
+    let plain = "packed=off,mrg_rxbuf=off,csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ufo=off";
+    let mut guests = world.guests([plain, "packed=off,mrg_rxbuf=on"]);
+    world.all_is_well(&mut guests);
+    guests[1].reboot();
+    world.all_is_well(&mut guests);
+    // A machine dies and is started again.
+    guests[0].kill();
+    let sandbox = &world.lan.sandbox;
+    sandbox.until("it is gone", || status(sandbox, "g11", "status") == "disconnected");
+    guests[0] = world.start(&guests[0].machine);
+    guests[0].booted();
+    world.all_is_well(&mut guests);
+    // The daemon dies in the middle of a transfer; what comes after it finds guests that wait.
+    begin_transfer(&world, &mut guests);
+    world.lan.sandbox.kill_daemon();
+    until("the guests see that nobody is there", || !guests.iter_mut().any(carrier));
+    world.lan.sandbox.start_daemon();
+    until("the guests see the switch", || guests.iter_mut().all(carrier));
+    end_transfer(&world, &mut guests);
+    world.all_is_well(&mut guests);
+    // It is stopped in good order.
+    begin_transfer(&world, &mut guests);
+    world.lan.sandbox.stop_daemon(false);
+    world.lan.sandbox.start_daemon();
+    end_transfer(&world, &mut guests);
+    world.all_is_well(&mut guests);
 }
