@@ -226,6 +226,11 @@ impl Agent {
         }
     }
 
+    /// Whether a connection, other than the one that is being served, wants to know of group-mods.
+    pub fn forwards_requests(&self) -> bool {
+        self.conns.values().any(|c| c.receives(AsyncMsg::RequestForward, 0))
+    }
+
     fn tell_request(
         &self,
         source: ConnId,

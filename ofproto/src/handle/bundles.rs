@@ -161,8 +161,8 @@ fn prepare(cx: &Cx<'_>, msg: &Incoming<'_>) -> Result<Step> {
     })
 }
 
-/// A group-mod with its transaction id, and what it did.
-type GroupDone = (GroupMod, u32, Vec<GroupChange>);
+/// A group-mod with its transaction id, if others want to know of it, and what it did.
+type GroupDone = (Option<(GroupMod, u32)>, Vec<GroupChange>);
 
 /// What a commit has done so far.
 #[derive(Default)]
@@ -189,7 +189,7 @@ fn commit(cx: &mut Cx<'_>, id: u32, flags: BundleFlags) -> Result {
             && let Ok(switch) = state.switch_mut(cx.agent.id)
         {
             done.mods.iter().rev().for_each(|(_, c)| switch.undo(&c.events));
-            done.groups.drain(..).rev().for_each(|(_, _, changes)| switch.undo_groups(changes));
+            done.groups.drain(..).rev().for_each(|(_, changes)| switch.undo_groups(changes));
         }
         failed
     };
@@ -207,8 +207,10 @@ fn commit(cx: &mut Cx<'_>, id: u32, flags: BundleFlags) -> Result {
     let changes = done.mods.into_iter().map(note).collect();
     cx.agent.tell_changes(cx.env, Some(cx.conn), changes, now_ms);
     cx.agent.news.extend(done.news);
-    for (gm, xid, changes) in done.groups {
-        groups::tell(cx, gm, xid, &changes);
+    for (request, changes) in done.groups {
+        if let Some((gm, xid)) = request {
+            groups::tell(cx, gm, xid, &changes);
+        }
     }
     for pm in done.port_mods {
         // The port was there a moment ago; one that has gone since needs no change.
@@ -264,8 +266,10 @@ fn apply_one(
             let switch = state.switch_mut(cx.agent.id).map_err(no_switch)?;
             let (changes, events) = switch.apply_group(&gm, cx.env.now_ms())?;
             done.news.extend(flow_mods::table_news(switch, &events));
-            done.mods.push((None, Changes { xid, by_add: false, events }));
-            done.groups.push((*gm, xid, changes));
+            if !events.is_empty() {
+                done.mods.push((None, Changes { xid, by_add: false, events }));
+            }
+            done.groups.push((cx.agent.forwards_requests().then_some((*gm, xid)), changes));
         }
         Step::PacketOut(ready) => done.packets.push(packet_out::translate(cx, state, *ready)?),
     }
