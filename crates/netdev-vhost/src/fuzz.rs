@@ -2,9 +2,9 @@
 
 use crate::mem::{GuestMemory, Region, RegionSpec};
 use crate::protocol::{Header, Request, RingAddresses, feature, protocol_feature};
+use crate::ring::Ring;
 use crate::ring::packed::Packed;
 use crate::ring::split::Split;
-use crate::ring::{Chain, Ring};
 use crate::session::{Rings, Session};
 use crate::vring::{RxCount, Vring};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -109,20 +109,13 @@ pub fn ring(data: &[u8]) {
     let event_idx = features & feature::EVENT_IDX != 0;
     let at = addresses();
     let made = if layout & 1 != 0 {
-        Packed::new(&memory, (c.u8() & 0x7f).into(), &at, c.u16().into(), None).map(Ring::Packed)
+        Packed::new(&memory, (c.u8() & 0x7f).into(), &at, c.u16().into(), layout & 2 != 0, None)
+            .map(Ring::Packed)
     } else {
         Split::new(&memory, 1 << (layout >> 1 & 7), &at, 0, event_idx, None).map(Ring::Split)
     };
     let Ok(ring) = made else { return };
-    let mut vring = Vring {
-        ring,
-        memory: memory.clone(),
-        log: None,
-        call: None,
-        features,
-        chain: Chain::default(),
-        chains: Vec::new(),
-    };
+    let mut vring = Vring::new(ring, memory.clone(), None, None, features);
     vring.ring.set_kicks(false);
     let mut batch = Batch::new();
     for _ in 0..STEPS_MAX {
@@ -169,10 +162,20 @@ fn step(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, batch: &mu
             let bytes = c.bytes(n.into());
             let _ = memory.write(at, &bytes);
         }
-        5 | 6 => return vring.receive(batch, &mut RxCount::default()).ok(),
+        5 | 6 => {
+            let result = vring.receive(batch, c.u8() & 1 != 0, &mut RxCount::default());
+            // Some go to another guest, some are looked at, some are forgotten.
+            match c.u8() % 4 {
+                0 => batch.iter_mut().for_each(Packet::fill),
+                1 => drop(batch.clone()),
+                2 => drop(vring.transmit(batch, &mut 0)),
+                _ => {}
+            }
+            return result.ok();
+        }
         _ => {
-            let frames: Vec<Packet> = (0..=c.u8() % 4).map(|_| frame(c)).collect();
-            let sent = vring.transmit(&frames, &mut 0).ok()?;
+            let mut frames: Vec<Packet> = (0..=c.u8() % 4).map(|_| frame(c)).collect();
+            let sent = vring.transmit(&mut frames, &mut 0).ok()?;
             assert!(sent <= frames.len(), "more was sent than there was");
             vring.finish();
         }
@@ -194,7 +197,7 @@ impl Rings for Plain {
         }
     }
     fn stop(&mut self, index: usize) -> Option<u32> {
-        self.0.get_mut(index)?.take().map(|v| v.ring.base())
+        self.0.get_mut(index)?.take().map(|mut v| v.stop())
     }
     fn enable(&mut self, _: usize, _: bool) {}
     fn announce(&mut self, _: [u8; 6]) {}
@@ -283,8 +286,8 @@ fn run(c: &mut Choices<'_>, rings: &mut Plain) {
             batch.clear();
         }
         let _ = match i % 2 {
-            1 => vring.receive(&mut batch, &mut RxCount::default()),
-            _ => vring.transmit(&[frame(c)], &mut 0).map(drop),
+            1 => vring.receive(&mut batch, true, &mut RxCount::default()),
+            _ => vring.transmit(&mut [frame(c)], &mut 0).map(drop),
         };
     }
 }

@@ -90,7 +90,7 @@ impl Link {
     pub fn save(&self) -> Vec<(String, OwnedFd)> {
         let current = self.current.lock();
         let Some((socket, session)) = current.as_ref() else { return Vec::new() };
-        let base = |i: usize| Some(self.shared.slots.get(i)?.ring.lock().as_ref()?.ring.base());
+        let base = |i: usize| Some(self.shared.slots.get(i)?.ring.lock().as_mut()?.stop());
         saved::save(session, socket, base).unwrap_or_else(|e| {
             tracing::warn!(target: "netdev_vhost", "{}: session cannot be saved: {e}", self.shared.name);
             Vec::new()

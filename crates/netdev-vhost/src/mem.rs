@@ -1,4 +1,4 @@
-//! A guest's memory, mapped here: the only file of this crate with `unsafe`.
+//! A guest's memory, mapped here: this file and those below it are the only ones of this crate with `unsafe`.
 //!
 //! The guest and its virtual machine monitor are adversaries. What this file promises about their memory:
 //!
@@ -6,10 +6,12 @@
 //!   region that the front end takes away stays mapped until the last ring or packet lets go of it.
 //! * No Rust reference to guest memory exists. Bytes are copied out once, through raw pointers, and judged in the copy;
 //!   numbers that both sides write are read and written as atomics.
-//! * A mapping is as long as its file was when it was made. A front end that truncates the file afterwards would end
-//!   the process with SIGBUS; files sealed against it (`F_SEAL_SHRINK`, as QEMU seals its memfds) cannot be
-//!   truncated, others are taken with a warning: hugetlbfs and shared-memory files belong to whoever may open them.
+//! * A mapping is as long as its file was when it was made. A front end that truncates the file afterwards loses the
+//!   region, not us ([`fault`]); files sealed against it (`F_SEAL_SHRINK`, as QEMU seals its memfds) cannot be.
 #![allow(unsafe_code)] // mmap(2) and access to memory that somebody else writes at the same time
+
+pub mod fault;
+pub mod loan;
 
 use smallvec::SmallVec;
 use std::ffi::c_void;
@@ -20,7 +22,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Regions of one guest, at most: what QEMU offers for hotplug with configurable memory slots.
 pub const REGIONS_MAX: usize = 509;
@@ -36,6 +38,8 @@ pub struct OutOfRange;
 struct Mapping {
     base: *mut u8,
     len: usize,
+    /// There until the mapping goes.
+    watch: Option<fault::Watch>,
 }
 
 // SAFETY: the mapping is memory that may be accessed from any thread; all accesses are raw or atomic.
@@ -63,12 +67,19 @@ impl Mapping {
         }
         // SAFETY: this range was just mapped. It stays out of core dumps: it is the guest's, and may be huge.
         unsafe { libc::madvise(base, len, libc::MADV_DONTDUMP) };
-        Ok(Mapping { base: base.cast(), len })
+        let mut mapping = Mapping { base: base.cast(), len, watch: None };
+        mapping.watch = Some(fault::Watch::new(mapping.base, len)?);
+        Ok(mapping)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.watch.as_ref().is_some_and(fault::Watch::is_lost)
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        drop(self.watch.take());
         // SAFETY: this range was mapped by `new`, and who holds pointers into it holds the mapping too.
         unsafe { libc::munmap(self.base.cast::<c_void>(), self.len) };
     }
@@ -191,6 +202,11 @@ impl GuestMemory {
         Ok(GuestMemory { regions, table })
     }
 
+    /// Whether some of it was taken away from under us.
+    pub fn is_lost(&self) -> bool {
+        self.regions.iter().any(|r| r.mapping.is_lost())
+    }
+
     pub fn regions(&self) -> &[Arc<Region>] {
         &self.regions
     }
@@ -206,6 +222,20 @@ impl GuestMemory {
             }
         }
         Err(OutOfRange)
+    }
+
+    /// As [`GuestMemory::piece`], all that the region has from `addr` on; `near` is the region to look at first.
+    #[inline]
+    pub fn rest(&self, near: &mut usize, addr: u64) -> Result<Piece<'_>, OutOfRange> {
+        if let Some(e) = self.table.get(*near) {
+            let ofs = addr.wrapping_sub(e.guest);
+            if ofs < e.size {
+                let (base, len) = (e.base.wrapping_add(ofs as usize), (e.size - ofs) as usize);
+                return Ok(Piece { base, len, memory: PhantomData });
+            }
+        }
+        *near = self.table.iter().position(|e| addr.wrapping_sub(e.guest) < e.size).ok_or(OutOfRange)?;
+        self.piece(addr, usize::MAX)
     }
 
     /// Copies guest memory that may go over several regions.
@@ -249,14 +279,6 @@ impl GuestMemory {
         true
     }
 
-    /// Asks the processor to fetch what lies at `addr`.
-    #[inline]
-    pub fn prefetch(&self, addr: u64) {
-        if let Ok(piece) = self.piece(addr, 1) {
-            prefetch(piece.base);
-        }
-    }
-
     /// `len` bytes at an address of the front end, all in one region, aligned to `align`: a part of a ring.
     pub fn area(self: &Arc<Self>, user: u64, len: usize, align: u64) -> Result<Area, OutOfRange> {
         for region in &self.regions {
@@ -276,6 +298,7 @@ impl GuestMemory {
     }
 }
 
+/// Asks the processor to fetch what lies at `at`, to read it.
 #[inline]
 fn prefetch(at: *const u8) {
     #[cfg(target_arch = "x86_64")]
@@ -286,6 +309,27 @@ fn prefetch(at: *const u8) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = at;
 }
+
+/// As [`prefetch`], to write it.
+#[inline]
+fn prefetch_to_write(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as for `prefetch`; processors without this instruction take it for one that does nothing.
+    unsafe {
+        core::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Bytes of a packet that are copied when it is received, though the rest stays with the guest: all headers of a
+/// common packet.
+pub const HEAD: usize = 64;
+/// Bytes of a short packet that are copied without a loop.
+pub const FRONT: usize = 2 * LINE;
+const LINE: usize = 64;
+/// Bytes of a virtio-net header with `num_buffers`.
+pub const LONG_HEADER: usize = 12;
 
 /// Bytes of guest memory in one piece.
 #[derive(Clone, Copy)]
@@ -312,6 +356,87 @@ impl Piece<'_> {
         unsafe { ptr::copy_nonoverlapping(self.base, out.as_mut_ptr(), n) };
     }
 
+    /// Without the first `n` bytes.
+    #[inline]
+    pub fn behind(self, n: usize) -> Self {
+        let n = n.min(self.len);
+        Piece { base: self.base.wrapping_add(n), len: self.len - n, memory: PhantomData }
+    }
+
+    /// The first bytes, zeros where there are none.
+    #[inline]
+    pub fn header(&self) -> [u8; LONG_HEADER] {
+        let mut header = [0; LONG_HEADER];
+        if self.len < LONG_HEADER {
+            self.read(&mut header);
+            return header;
+        }
+        // SAFETY: as in `read`; a copy of a fixed length is one or two loads.
+        unsafe { ptr::copy_nonoverlapping(self.base, header.as_mut_ptr(), LONG_HEADER) };
+        header
+    }
+
+    /// Copies the first `len` bytes, or as many as `out` takes; of a short piece whole cache lines, if the region
+    /// has them, for that takes no loop.
+    #[inline]
+    pub fn read_head(&self, len: usize, out: &mut [u8; FRONT]) {
+        if len <= LINE && self.len >= LINE {
+            // SAFETY: as in `read`: `self.len` bytes are mapped, and `out` is longer.
+            unsafe { ptr::copy_nonoverlapping(self.base, out.as_mut_ptr(), LINE) };
+        } else if self.len >= FRONT {
+            // SAFETY: as above.
+            unsafe { ptr::copy_nonoverlapping(self.base, out.as_mut_ptr(), FRONT) };
+        } else {
+            self.read(out.get_mut(..len.min(FRONT)).unwrap_or_default());
+        }
+    }
+
+    /// Prefetches the lines of the first byte and of that at `at`.
+    #[inline]
+    pub fn prefetch(&self, at: usize) {
+        prefetch(self.base);
+        prefetch(self.base.wrapping_add(at));
+    }
+    #[inline]
+    pub fn prefetch_to_write(&self, at: usize) {
+        prefetch_to_write(self.base);
+        prefetch_to_write(self.base.wrapping_add(at));
+    }
+
+    /// Writes a header and a packet behind it, be its end here or in another guest; false if there is no room.
+    #[inline]
+    pub fn write_frame(&self, header: &[u8], packet: &packet::Packet) -> bool {
+        if header.len() + packet.len() > self.len {
+            return false;
+        }
+        let body = self.behind(header.len());
+        let data = packet.data();
+        if header.len() == LONG_HEADER {
+            // SAFETY: as in `write`: there is room for both, and the header is so long.
+            unsafe { ptr::copy_nonoverlapping(header.as_ptr(), self.base, LONG_HEADER) };
+        } else {
+            self.write(header);
+        }
+        if data.len() == LINE {
+            // SAFETY: `data` has so many bytes and `body` has room for them.
+            unsafe { ptr::copy_nonoverlapping(data.as_ptr(), body.base, LINE) };
+        } else if (LINE..=FRONT).contains(&data.len()) {
+            let last = data.len() - LINE;
+            // SAFETY: `data` has so many bytes and `body` has room for them. Two copies of a fixed length, which may
+            // overlap each other, do it without a loop.
+            unsafe {
+                ptr::copy_nonoverlapping(data.as_ptr(), body.base, LINE);
+                ptr::copy_nonoverlapping(data.as_ptr().add(last), body.base.add(last), LINE);
+            }
+        } else {
+            body.write(data);
+        }
+        if !packet.is_whole() {
+            loan::copy_to(packet, body.behind(data.len()));
+        }
+        true
+    }
+
     /// Copies as many bytes as there is room for.
     #[inline]
     pub fn write(&self, bytes: &[u8]) {
@@ -326,7 +451,8 @@ impl Piece<'_> {
 pub struct Area {
     base: *mut u8,
     len: usize,
-    _memory: Arc<GuestMemory>,
+    /// What keeps it mapped.
+    _memory: Arc<dyn Send + Sync>,
 }
 
 // SAFETY: the pointer is into a mapping that `_memory` holds; accesses are atomic.
@@ -335,6 +461,19 @@ unsafe impl Send for Area {}
 unsafe impl Sync for Area {}
 
 impl Area {
+    /// `size` bytes at `offset` of a file that is shared with a front end.
+    pub fn of_file(fd: OwnedFd, offset: u64, size: u64) -> io::Result<(Self, File)> {
+        let (mapping, at, file) = map_part(fd, offset, size)?;
+        let len = usize::try_from(size).map_err(|_| invalid())?;
+        Ok((Area { base: mapping.base.wrapping_add(at), len, _memory: Arc::new(mapping) }, file))
+    }
+
+    /// `len` bytes from `at` on; `None` if they are not all inside.
+    pub fn part(&self, at: usize, len: usize) -> Option<Self> {
+        let inside = at.checked_add(len).is_some_and(|end| end <= self.len);
+        inside.then(|| Area { base: self.base.wrapping_add(at), len, _memory: self._memory.clone() })
+    }
+
     /// The address of a number of `size` bytes at `at`, if it is wholly inside and aligned.
     #[inline]
     fn at(&self, at: usize, size: usize) -> Option<*mut u8> {
@@ -359,25 +498,36 @@ impl Area {
     }
 
     #[inline]
-    pub fn load_u64(&self, at: usize) -> u64 {
+    pub fn load_u64(&self, at: usize, order: Ordering) -> u64 {
         // SAFETY: as in `load_u16`.
-        self.at(at, 8).map_or(0, |p| unsafe { AtomicU64::from_ptr(p.cast()) }.load(Ordering::Relaxed))
+        self.at(at, 8).map_or(0, |p| unsafe { AtomicU64::from_ptr(p.cast()) }.load(order))
+    }
+
+    #[inline]
+    pub fn store_u64(&self, at: usize, value: u64, order: Ordering) {
+        if let Some(p) = self.at(at, 8) {
+            // SAFETY: as in `load_u16`.
+            unsafe { AtomicU64::from_ptr(p.cast()) }.store(value, order);
+        }
+    }
+
+    /// Two numbers side by side.
+    #[inline]
+    pub fn load_pair(&self, at: usize) -> (u64, u64) {
+        (self.load_u64(at, Ordering::Relaxed), self.load_u64(at + 8, Ordering::Relaxed))
     }
 
     /// Writes eight bytes at an offset that is a multiple of four only, as two halves.
     #[inline]
     pub fn store_pair(&self, at: usize, low: u32, high: u32) {
-        for (i, half) in [low, high].into_iter().enumerate() {
-            if let Some(p) = self.at(at + 4 * i, 4) {
-                // SAFETY: as in `load_u16`.
-                unsafe { std::sync::atomic::AtomicU32::from_ptr(p.cast()) }.store(half, Ordering::Relaxed);
+        let p = self.base.wrapping_add(at);
+        if at.checked_add(8).is_some_and(|end| end <= self.len) && (p as usize).is_multiple_of(4) {
+            // SAFETY: as in `load_u16`, for both halves.
+            unsafe {
+                AtomicU32::from_ptr(p.cast()).store(low, Ordering::Relaxed);
+                AtomicU32::from_ptr(p.add(4).cast()).store(high, Ordering::Relaxed);
             }
         }
-    }
-
-    #[inline]
-    pub fn prefetch(&self, at: usize) {
-        prefetch(self.base.wrapping_add(at));
     }
 
     /// The NUMA node of the first page; `None` if the kernel does not say.

@@ -60,7 +60,10 @@ fn areas_lie_in_one_region_and_numbers_in_areas() {
     let area = m.area(0x8010, 16, 16).expect("area");
     area.store_u16(4, 0x1234, Ordering::Release);
     area.store_pair(8, 1, 2);
-    assert_eq!((area.load_u16(4, Ordering::Acquire), area.load_u64(8)), (0x1234, 0x2_0000_0001));
+    assert_eq!(
+        (area.load_u16(4, Ordering::Acquire), area.load_u64(8, Ordering::Relaxed)),
+        (0x1234, 0x2_0000_0001)
+    );
     area.store_u16(16, 9, Ordering::Relaxed);
     assert_eq!((area.load_u16(16, Ordering::Relaxed), area.load_u16(5, Ordering::Relaxed)), (0, 0));
     drop(m);
@@ -80,4 +83,22 @@ fn dirty_pages_are_marked_and_none_beyond() {
     std::io::Read::read_exact(&mut f, &mut bytes).expect("read");
     assert_eq!(bytes, [0b1011, 0x80, 0, 0]);
     f.flush().expect("flush");
+}
+
+#[test]
+fn memory_that_is_truncated_is_lost_and_nothing_else() {
+    let (f, g) = (file(0x4000), file(0x4000));
+    let a = Arc::new(region(0, 0x10_0000, 0x4000, &f, 0).expect("a"));
+    let b = Arc::new(region(0x4000, 0x20_0000, 0x4000, &g, 0).expect("b"));
+    let m = GuestMemory::new(vec![a, b.clone()]).expect("memory");
+    let other = GuestMemory::new(vec![b]).expect("memory");
+    m.write(0, &[7; 0x8000]).expect("write");
+    let before = fault::lost_count();
+    f.set_len(0x1000).expect("truncated");
+    let mut bytes = vec![1; 0x8000];
+    m.read(0, &mut bytes).expect("read");
+    assert_eq!((bytes[0x2000], bytes[0x5000]), (0, 7));
+    m.write(0x2000, &[5; 0x1000]).expect("write");
+    assert!(m.is_lost() && !other.is_lost());
+    assert!(fault::lost_count() > before);
 }

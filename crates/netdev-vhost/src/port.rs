@@ -4,10 +4,13 @@ use crate::link::{Link, Mode};
 use crate::queue::{VhostRx, VhostTx};
 use crate::saved;
 use crate::session::{RINGS_MAX, Rings};
+use crate::stats::{self, RingStats};
 use crate::vring::Vring;
 use flow::EthAddr;
+use netdev::policer::Policer;
 use netdev::{
-    DeviceStats, LinkState, Netdev, NetdevError, Provider, RxDrops, RxQueue, StringMap, TxOffloads, TxQueue,
+    DeviceStats, LinkState, Netdev, NetdevError, Policing, Provider, RxDrops, RxQueue, StringMap, TxOffloads,
+    TxQueue,
 };
 use parking_lot::Mutex;
 use std::io;
@@ -25,12 +28,11 @@ const MTU_MIN: u32 = 68;
 
 /// One ring as the polling threads have it.
 #[derive(Default)]
+#[repr(align(64))]
 pub struct Slot {
     pub ring: Mutex<Option<Box<Vring>>>,
     pub enabled: AtomicBool,
-    /// Packets and bytes over it.
-    pub packets: AtomicU64,
-    pub bytes: AtomicU64,
+    pub stats: RingStats,
 }
 
 macro_rules! counters {
@@ -42,8 +44,6 @@ macro_rules! counters {
 }
 
 counters! {
-    rx_multicast,
-    rx_broadcast,
     rx_too_big,
     rx_malformed,
     /// Times that the guest broke the rules of a ring.
@@ -54,24 +54,11 @@ counters! {
     tx_offload_drops,
 }
 
-/// Sizes of received frames: the upper bounds of all classes but the last.
-pub const SIZES: [usize; 6] = [64, 127, 255, 511, 1023, 1522];
-const SIZE_NAMES: [&str; 7] = [
-    "rx_1_to_64_packets",
-    "rx_65_to_127_packets",
-    "rx_128_to_255_packets",
-    "rx_256_to_511_packets",
-    "rx_512_to_1023_packets",
-    "rx_1024_to_1522_packets",
-    "rx_1523_to_max_packets",
-];
-
 /// What all threads of a port share.
 pub struct Shared {
     pub name: String,
     pub slots: Box<[Slot]>,
     pub counters: Counters,
-    pub sizes: [AtomicU64; 7],
     /// Rings that some front end ever started, at least 2.
     pub rings: AtomicUsize,
     /// Moves with every change of which rings run.
@@ -80,6 +67,9 @@ pub struct Shared {
     pub broken: AtomicBool,
     /// An address to announce, with the top bit set.
     pub announce: AtomicU64,
+    /// The port is administratively up.
+    pub admin_up: AtomicBool,
+    pub policer: Policer,
     pub mtu: AtomicU32,
     pub retries_max: AtomicU32,
     pub seq: AtomicU64,
@@ -99,11 +89,12 @@ impl Shared {
             name: name.to_owned(),
             slots: (0..RINGS_MAX).map(|_| Slot::default()).collect(),
             counters: Counters::default(),
-            sizes: Default::default(),
             rings: AtomicUsize::new(2),
             generation: AtomicU64::new(0),
             broken: AtomicBool::new(false),
             announce: AtomicU64::new(0),
+            admin_up: AtomicBool::new(true),
+            policer: Policer::default(),
             mtu: AtomicU32::new(MTU_DEFAULT),
             retries_max: AtomicU32::new(RETRIES_DEFAULT),
             seq: AtomicU64::new(1),
@@ -112,6 +103,12 @@ impl Shared {
             status: Mutex::default(),
             numa: Mutex::default(),
         }
+    }
+
+    /// Whether frames move at all.
+    #[inline]
+    pub fn is_usable(&self) -> bool {
+        !self.broken.load(Relaxed) && self.admin_up.load(Relaxed)
     }
 
     pub fn changed(&self) {
@@ -132,48 +129,6 @@ impl Shared {
     pub fn carrier(&self) -> bool {
         self.connected.load(Relaxed) && self.slots.iter().any(|s| s.enabled.load(Relaxed))
     }
-
-    fn sum(&self, side: usize, get: impl Fn(&Slot) -> &AtomicU64) -> u64 {
-        self.slots.iter().skip(side).step_by(2).map(|s| get(s).load(Relaxed)).sum()
-    }
-
-    fn stats(&self) -> DeviceStats {
-        let c = &self.counters;
-        let of = |n: &AtomicU64| n.load(Relaxed);
-        let tx_dropped = of(&c.tx_failure_drops) + of(&c.tx_mtu_exceeded_drops) + of(&c.tx_offload_drops);
-        let common = dpif::PortStats {
-            rx_packets: self.sum(1, |s| &s.packets),
-            rx_bytes: self.sum(1, |s| &s.bytes),
-            tx_packets: self.sum(0, |s| &s.packets),
-            tx_bytes: self.sum(0, |s| &s.bytes),
-            rx_dropped: of(&c.rx_too_big),
-            rx_errors: of(&c.rx_malformed),
-            tx_dropped,
-            multicast: of(&c.rx_multicast),
-            ..dpif::PortStats::default()
-        };
-        let mut custom: std::collections::BTreeMap<String, u64> = [
-            ("ovs_tx_retries", of(&c.tx_retries)),
-            ("ovs_tx_failure_drops", of(&c.tx_failure_drops)),
-            ("ovs_tx_mtu_exceeded_drops", of(&c.tx_mtu_exceeded_drops)),
-            ("ovs_tx_qos_drops", 0),
-            ("ovs_rx_qos_drops", 0),
-            ("ovs_tx_invalid_hwol_drops", of(&c.tx_offload_drops)),
-            ("rx_broadcast_packets", of(&c.rx_broadcast)),
-            ("vhost_ring_violations", of(&c.violations)),
-        ]
-        .map(|(name, n)| (name.to_owned(), n))
-        .into();
-        let sizes = SIZE_NAMES.iter().zip(&self.sizes);
-        custom.extend(sizes.map(|(name, n)| ((*name).to_owned(), of(n))));
-        for i in 0..self.rings.load(Relaxed).min(RINGS_MAX) {
-            let (side, slot) = (["tx", "rx"][i % 2], self.slots.get(i));
-            custom.insert(format!("{side}_q{}_packets", i / 2), slot.map_or(0, |s| of(&s.packets)));
-            custom.insert(format!("{side}_q{}_bytes", i / 2), slot.map_or(0, |s| of(&s.bytes)));
-        }
-        let absent = vec!["rx_over_err", "rx_crc_err", "rx_frame_err", "rx_missed_errors", "collisions"];
-        DeviceStats { common, custom, absent }
-    }
 }
 
 /// The front end's thread changes rings through this.
@@ -187,9 +142,9 @@ impl Rings for &Shared {
         }
     }
     fn stop(&mut self, index: usize) -> Option<u32> {
-        let ring = self.slots.get(index)?.ring.lock().take()?;
+        let mut ring = self.slots.get(index)?.ring.lock().take()?;
         self.changed();
-        Some(ring.ring.base())
+        Some(ring.stop())
     }
     fn enable(&mut self, index: usize, enabled: bool) {
         if let Some(slot) = self.slots.get(index) {
@@ -212,7 +167,6 @@ pub struct VhostDevice {
     path: Mutex<Option<PathBuf>>,
     options: Mutex<StringMap>,
     mac: Mutex<EthAddr>,
-    admin_up: AtomicBool,
     /// Receive queues when they were last opened.
     opened: AtomicUsize,
     /// A session from another process, until the path is known.
@@ -234,8 +188,7 @@ impl VhostDevice {
             link: Mutex::default(),
             path: Mutex::default(),
             options: Mutex::default(),
-            mac: Mutex::new(random_mac(name)),
-            admin_up: AtomicBool::new(true),
+            mac: Mutex::new(EthAddr::ZERO),
             opened: AtomicUsize::new(0),
             adopted: Mutex::new(adopted),
         };
@@ -266,13 +219,6 @@ impl VhostDevice {
     }
 }
 
-/// A local unicast address that depends on the port's name and the moment.
-fn random_mac(name: &str) -> EthAddr {
-    use std::hash::{BuildHasher, RandomState};
-    let [a, b, c, d, e, ..] = RandomState::new().hash_one(name).to_ne_bytes();
-    EthAddr([0x02, a, b, c, d, e])
-}
-
 impl Netdev for VhostDevice {
     fn name(&self) -> &str {
         &self.shared.name
@@ -301,7 +247,7 @@ impl Netdev for VhostDevice {
     }
     fn link(&self) -> LinkState {
         LinkState {
-            admin_up: self.admin_up.load(Relaxed),
+            admin_up: self.shared.admin_up.load(Relaxed),
             carrier: self.shared.carrier(),
             carrier_resets: self.shared.carrier_resets.load(Relaxed),
             mtu: self.shared.mtu.load(Relaxed),
@@ -323,12 +269,17 @@ impl Netdev for VhostDevice {
         Ok(())
     }
     fn set_admin_up(&self, up: bool) -> Result<(), NetdevError> {
-        self.admin_up.store(up, Relaxed);
+        self.shared.admin_up.store(up, Relaxed);
         self.shared.seq.fetch_add(1, Relaxed);
         Ok(())
     }
+    fn set_policing(&self, rate: Policing) -> Result<(), NetdevError> {
+        // Open vSwitch polices these ports by bits only.
+        self.shared.policer.set(Policing { rate_kpps: 0, burst_kp: 0, ..rate });
+        Ok(())
+    }
     fn stats(&self) -> Result<DeviceStats, NetdevError> {
-        Ok(self.shared.stats())
+        Ok(stats::of_port(&self.shared))
     }
     fn status(&self) -> StringMap {
         let mut status = self.shared.status.lock().clone();
@@ -372,6 +323,7 @@ impl Netdev for VhostDevice {
         RxDrops {
             too_big: c.rx_too_big.load(Relaxed),
             malformed: c.rx_malformed.load(Relaxed),
+            policed: self.shared.policer.dropped(),
             ..RxDrops::default()
         }
     }

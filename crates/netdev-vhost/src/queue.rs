@@ -1,7 +1,7 @@
 //! The packet's side of a port: receive queue and sender of one polling thread.
 
 use crate::pool;
-use crate::port::{ANNOUNCE, SIZES, Shared};
+use crate::port::{ANNOUNCE, Shared, Slot};
 use crate::vring::{RxCount, Vring};
 use netdev::{RxQueue, TxOutcome, TxQueue};
 use packet::{Batch, Packet, checksum, gso};
@@ -16,45 +16,44 @@ const FRAME_OVERHEAD: usize = 14 + 4 + 4;
 pub struct VhostRx {
     shared: Arc<Shared>,
     queue: usize,
+    lends: bool,
 }
 
 impl VhostRx {
     pub fn new(shared: Arc<Shared>, queue: usize) -> Self {
-        VhostRx { shared, queue }
+        VhostRx { shared, queue, lends: false }
     }
 
-    fn count(&self, new: &[Packet], lost: RxCount) {
-        let (shared, c) = (&self.shared, &self.shared.counters);
-        let mut sizes = [0u64; 7];
-        let (mut bytes, mut multicast, mut broadcast) = (0, 0, 0);
-        for packet in new {
-            let len = packet.len();
-            bytes += len as u64;
-            let class = SIZES.iter().position(|max| len <= *max).unwrap_or(SIZES.len());
-            if let Some(n) = sizes.get_mut(class) {
-                *n += 1;
+    /// Takes frames from the ring.
+    fn poll(&self, slot: &Slot, index: usize, batch: &mut Batch) {
+        // The front end's thread holds the lock for a moment when it changes the ring.
+        let Some(mut ring) = slot.ring.try_lock() else { return };
+        let Some(ring) = ring.as_mut() else { return };
+        let before = batch.len();
+        let mut lost = RxCount::default();
+        let result = ring.receive(batch, self.lends, &mut lost);
+        if let Err(violation) = result {
+            self.shared.violated(index, violation);
+        }
+        if batch.len() == before && lost == RxCount::default() {
+            return;
+        }
+        if self.shared.policer.is_active() {
+            let mut at = 0;
+            batch.retain(|p| {
+                at += 1;
+                at <= before || self.shared.policer.admit(p)
+            });
+        }
+        if lost.called {
+            slot.stats.count_call();
+        }
+        slot.stats.count(batch.get(before..).unwrap_or_default());
+        let c = &self.shared.counters;
+        for (all, n) in [(&c.rx_too_big, lost.too_big), (&c.rx_malformed, lost.malformed)] {
+            if n > 0 {
+                all.fetch_add(n, Relaxed);
             }
-            match packet.data().first_chunk::<6>() {
-                Some([0xff, 0xff, 0xff, 0xff, 0xff, 0xff]) => broadcast += 1,
-                Some([first, ..]) if first & 1 != 0 => multicast += 1,
-                _ => {}
-            }
-        }
-        if let Some(slot) = shared.slots.get(2 * self.queue + 1) {
-            slot.packets.fetch_add(new.len() as u64, Relaxed);
-            slot.bytes.fetch_add(bytes, Relaxed);
-        }
-        for (all, n) in shared.sizes.iter().zip(sizes).filter(|(_, n)| *n > 0) {
-            all.fetch_add(n, Relaxed);
-        }
-        let pairs = [
-            (&c.rx_multicast, multicast),
-            (&c.rx_broadcast, broadcast),
-            (&c.rx_too_big, lost.too_big),
-            (&c.rx_malformed, lost.malformed),
-        ];
-        for (all, n) in pairs.into_iter().filter(|(_, n)| *n > 0) {
-            all.fetch_add(n, Relaxed);
         }
     }
 }
@@ -63,30 +62,24 @@ impl RxQueue for VhostRx {
     fn recv(&mut self, batch: &mut Batch) -> usize {
         let index = 2 * self.queue + 1;
         let before = batch.len();
-        if self.queue == 0 && self.shared.announce.load(Relaxed) != 0 && !batch.is_full() {
-            let mac = self.shared.announce.swap(0, Relaxed) & !ANNOUNCE;
+        let shared = &*self.shared;
+        if self.queue == 0 && shared.announce.load(Relaxed) != 0 && !batch.is_full() {
+            let mac = shared.announce.swap(0, Relaxed) & !ANNOUNCE;
             batch.push(reverse_arp(mac));
         }
-        let Some(slot) = self.shared.slots.get(index) else { return 0 };
-        if !slot.enabled.load(Relaxed) || self.shared.broken.load(Relaxed) {
-            return batch.len() - before;
-        }
-        // The front end's thread holds the lock for a moment when it changes the ring.
-        let Some(mut ring) = slot.ring.try_lock() else { return batch.len() - before };
-        let Some(ring) = ring.as_mut() else { return batch.len() - before };
-        let mut lost = RxCount::default();
-        let result = ring.receive(batch, &mut lost);
-        let new = batch.get(before..).unwrap_or_default();
-        if !new.is_empty() || lost != RxCount::default() {
-            self.count(new, lost);
-        }
-        if let Err(violation) = result {
-            self.shared.violated(index, violation);
+        if let Some(slot) = shared.slots.get(index)
+            && slot.enabled.load(Relaxed)
+            && shared.is_usable()
+        {
+            self.poll(slot, index, batch);
         }
         batch.len() - before
     }
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None
+    }
+    fn allow_loans(&mut self) {
+        self.lends = true;
     }
 }
 
@@ -128,66 +121,75 @@ impl VhostTx {
         self.ring
     }
 
-    /// Sends frames that the guest takes as they are, with retries while it makes room.
-    fn send_ready(&mut self, index: usize, ring: &mut Vring, packets: &[Packet]) {
-        let retries_max = self.shared.retries_max.load(Relaxed);
-        let (mut rest, mut retries) = (packets, 0);
-        let (mut sent, mut bytes, mut too_big) = (0u64, 0u64, 0);
-        loop {
-            let big_before = too_big;
-            match ring.transmit(rest, &mut too_big) {
-                Ok(n) => {
-                    let (done, left) = rest.split_at(n.min(rest.len()));
-                    sent += (n as u64).saturating_sub(u64::from(too_big - big_before));
-                    bytes += done.iter().map(|p| p.len() as u64).sum::<u64>();
-                    rest = left;
-                    if rest.is_empty() || retries >= retries_max || n == 0 && retries > 0 {
-                        break;
-                    }
-                    ring.finish();
-                    retries += 1;
-                    std::hint::spin_loop();
-                }
-                Err(violation) => {
-                    self.shared.violated(index, violation);
-                    break;
-                }
-            }
-        }
-        ring.finish();
-        let c = &self.shared.counters;
-        if let Some(slot) = self.shared.slots.get(index) {
-            slot.packets.fetch_add(sent, Relaxed);
-            slot.bytes.fetch_add(bytes, Relaxed);
-        }
-        self.outcome.sent += sent as u32;
-        self.outcome.dropped_too_big += too_big;
-        self.outcome.dropped_full += rest.len() as u32;
-        self.outcome.dropped_bytes += rest.iter().map(|p| p.len() as u64).sum::<u64>();
-        for (counter, n) in [
-            (&c.tx_retries, u64::from(retries)),
-            (&c.tx_failure_drops, rest.len() as u64),
-            (&c.tx_mtu_exceeded_drops, u64::from(too_big)),
-        ] {
-            if n > 0 {
-                counter.fetch_add(n, Relaxed);
-            }
-        }
-    }
-
     /// Removes what is over the MTU.
     fn check_sizes(&mut self, batch: &mut Batch) {
         let max = self.shared.mtu.load(Relaxed) as usize + FRAME_OVERHEAD;
+        let fits = |p: &Packet| p.len() <= max || p.offload.gso.is_some();
+        if batch.iter().all(fits) {
+            return;
+        }
         let before = batch.len();
         batch.retain(|p| {
-            let fits = p.len() <= max || p.offload.gso.is_some();
+            let fits = fits(p);
             self.outcome.dropped_bytes += if fits { 0 } else { p.len() as u64 };
             fits
         });
         let dropped = before - batch.len();
-        if dropped > 0 {
-            self.outcome.dropped_too_big += dropped as u32;
-            self.shared.counters.tx_mtu_exceeded_drops.fetch_add(dropped as u64, Relaxed);
+        self.outcome.dropped_too_big += dropped as u32;
+        self.shared.counters.tx_mtu_exceeded_drops.fetch_add(dropped as u64, Relaxed);
+    }
+}
+
+fn bytes_of(packets: &[Packet]) -> u64 {
+    packets.iter().map(|p| p.len() as u64).sum()
+}
+
+/// Sends frames that the guest takes as they are, with retries while it makes room.
+fn send_ready(
+    shared: &Shared,
+    outcome: &mut TxOutcome,
+    index: usize,
+    ring: &mut Vring,
+    packets: &mut [Packet],
+) {
+    let retries_max = shared.retries_max.load(Relaxed);
+    let (mut rest, mut retries) = (packets, 0);
+    let (mut sent, mut too_big) = (0u64, 0);
+    let Some(stats) = shared.slots.get(index).map(|slot| &slot.stats) else { return };
+    loop {
+        let big_before = too_big;
+        match ring.transmit(rest, &mut too_big) {
+            Ok(n) => {
+                let (done, left) = rest.split_at_mut(n.min(rest.len()));
+                sent += (n as u64).saturating_sub(u64::from(too_big - big_before));
+                stats.count(done);
+                rest = left;
+                if rest.is_empty() || retries >= retries_max || n == 0 && retries > 0 {
+                    break;
+                }
+                ring.finish().then(|| stats.count_call());
+                retries += 1;
+                std::hint::spin_loop();
+            }
+            Err(violation) => {
+                shared.violated(index, violation);
+                break;
+            }
+        }
+    }
+    ring.finish().then(|| stats.count_call());
+    let c = &shared.counters;
+    outcome.sent += sent as u32;
+    outcome.dropped_too_big += too_big;
+    outcome.dropped_full += rest.len() as u32;
+    outcome.dropped_bytes += bytes_of(rest);
+    for (counter, n) in [
+        (&c.tx_retries, u64::from(retries)),
+        (&c.tx_failure_drops, rest.len() as u64),
+        (&c.tx_mtu_exceeded_drops, u64::from(too_big)),
+    ] {
+        if n > 0 {
+            counter.fetch_add(n, Relaxed);
         }
     }
 }
@@ -196,29 +198,33 @@ impl TxQueue for VhostTx {
     fn send(&mut self, batch: &mut Batch) -> TxOutcome {
         self.outcome = TxOutcome::default();
         self.check_sizes(batch);
-        let shared = self.shared.clone();
-        let slot = self.choose().and_then(|i| Some((i, shared.slots.get(i)?)));
+        let index = self.choose();
+        let (shared, outcome) = (&*self.shared, &mut self.outcome);
+        let slot = index.and_then(|i| Some((i, shared.slots.get(i)?)));
         // Another thread's turn at this queue is short; so is the front end's.
         let guard = slot.map(|(i, slot)| (i, slot.ring.lock()));
         if let Some((index, mut ring)) = guard
             && let Some(ring) = ring.as_mut()
-            && !shared.broken.load(Relaxed)
+            && shared.is_usable()
         {
             if batch.iter().all(|p| ring.takes(&p.offload)) {
-                self.send_ready(index, ring, batch);
+                send_ready(shared, outcome, index, ring, batch);
             } else {
-                let (finished, failed) = finish(batch, ring);
-                self.outcome.dropped_error += failed;
+                let (mut finished, failed) = finish(batch, ring);
+                outcome.dropped_error += failed;
                 shared.counters.tx_offload_drops.fetch_add(failed.into(), Relaxed);
-                self.send_ready(index, ring, &finished);
+                send_ready(shared, outcome, index, ring, &mut finished);
             }
         } else {
-            self.outcome.dropped_down += batch.len() as u32;
-            self.outcome.dropped_bytes += batch.iter().map(|p| p.len() as u64).sum::<u64>();
+            outcome.dropped_down += batch.len() as u32;
+            outcome.dropped_bytes += bytes_of(batch);
             shared.counters.tx_failure_drops.fetch_add(batch.len() as u64, Relaxed);
         }
-        batch.clear();
+        pool::drop_all(batch);
         self.outcome
+    }
+    fn takes_loans(&self) -> bool {
+        true
     }
 }
 
@@ -227,6 +233,7 @@ fn finish(batch: &mut Batch, ring: &Vring) -> (Vec<Packet>, u32) {
     let mut done = Vec::new();
     let mut failed = 0;
     for mut packet in batch.drain(..) {
+        packet.fill();
         let is_ok = if ring.takes(&packet.offload) {
             done.push(packet);
             true
@@ -241,6 +248,3 @@ fn finish(batch: &mut Batch, ring: &Vring) -> (Vec<Packet>, u32) {
     }
     (done, failed)
 }
-
-/// The largest frame that a queue receives.
-pub const FRAME_MAX: usize = pool::FRAME_MAX;

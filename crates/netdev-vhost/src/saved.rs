@@ -1,5 +1,6 @@
 //! A session on its way to another process: its descriptors by label, and what is known of them.
 
+use crate::inflight::{self, Inflight};
 use crate::mem::{GuestMemory, Region, RegionSpec};
 use crate::protocol::RingAddresses;
 use crate::session::{RingConfig, Rings, Session};
@@ -14,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 /// Of [`SavedSession`]; raised with every change of it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Label of the memory file with the [`SavedSession`].
 const STATE: &str = "state";
 const SOCKET: &str = "socket";
@@ -42,6 +43,7 @@ pub struct SavedSession {
     pub regions: Vec<RegionSpec>,
     /// Offset and size.
     pub log: Option<(u64, u64)>,
+    pub inflight: Option<inflight::Spec>,
     pub rings: Vec<SavedRing>,
 }
 
@@ -74,6 +76,7 @@ pub fn save(
         status: session.status,
         regions: session.memory.regions().iter().map(|r| r.spec).collect(),
         log: session.log.as_ref().map(|l| l.spec),
+        inflight: session.inflight.as_ref().map(|r| r.spec),
         rings: session.rings.iter().enumerate().map(ring).collect(),
     };
     let bytes = postcard::to_allocvec(&state).map_err(io::Error::other)?;
@@ -91,6 +94,9 @@ pub fn save(
                 fds.push((format!("{what}{i}"), file.try_clone()?.into()));
             }
         }
+    }
+    if let Some(inflight) = &session.inflight {
+        fds.push(("inflight".to_owned(), inflight.file().try_clone()?.into()));
     }
     if let Some(log) = &session.log {
         fds.push(("log".to_owned(), log.file().try_clone()?.into()));
@@ -132,6 +138,10 @@ impl Adopted {
         if let Some((offset, size)) = self.state.log {
             let fd = fd("log".to_owned()).ok_or_else(lost)?;
             session.log = Some(Arc::new(crate::mem::DirtyLog::map(fd, offset, size)?));
+        }
+        if let Some(spec) = self.state.inflight {
+            let fd = fd("inflight".to_owned()).ok_or_else(lost)?;
+            session.inflight = Some(Inflight::map(fd, spec)?);
         }
         for (i, saved) in self.state.rings.into_iter().enumerate() {
             session.rings.push(RingConfig {

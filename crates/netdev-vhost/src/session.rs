@@ -1,11 +1,12 @@
 //! The conversation with a front end: messages and descriptors in, replies and changes of rings out. No sockets,
 //! threads or clocks; memory is mapped here.
 
+use crate::inflight::{Inflight, Spec};
 use crate::mem::{DirtyLog, GuestMemory, Region, RegionSpec};
 use crate::protocol::*;
+use crate::ring::Ring;
 use crate::ring::packed::Packed;
 use crate::ring::split::Split;
-use crate::ring::{Chain, Ring};
 use crate::vring::Vring;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -15,9 +16,6 @@ use std::sync::Arc;
 pub const RINGS_MAX: usize = 256;
 /// No descriptor comes with the message.
 const NO_FD: u64 = 1 << 8;
-/// Bytes of a queue's part of the in-flight region before its descriptors, and of one descriptor.
-const INFLIGHT_HEADER: u64 = 64;
-const INFLIGHT_DESCRIPTOR: u64 = 64;
 
 /// The rings as the threads have them. Changes are in force when a call returns.
 pub trait Rings {
@@ -52,6 +50,7 @@ pub struct Session {
     pub memory: Arc<GuestMemory>,
     pub rings: Vec<RingConfig>,
     pub log: Option<Arc<DirtyLog>>,
+    pub inflight: Option<Inflight>,
     pub mtu: Option<u16>,
     /// The device status that the driver wrote.
     pub status: u8,
@@ -73,6 +72,7 @@ impl Session {
             memory: Arc::default(),
             rings: Vec::new(),
             log: None,
+            inflight: None,
             mtu: None,
             status: 0,
             numa: None,
@@ -148,8 +148,16 @@ impl Session {
             }
             R::NetSetMtu => self.mtu = u16::try_from(number()?).ok(),
             R::GetConfig => return self.config(p),
-            R::SetInflightFd => {}
-            R::GetInflightFd => return self.inflight(p),
+            R::SetInflightFd => {
+                let spec = Spec::parse(request, p)?;
+                let (Some(fd), true) = (fds.pop(), fds.is_empty()) else {
+                    return Err(ProtocolError::Descriptors(request));
+                };
+                let mapped = Inflight::map(fd, spec);
+                let refused = |e| ProtocolError::Refused(request, format!("cannot map the region: {e}"));
+                self.inflight = Some(mapped.map_err(refused)?);
+            }
+            R::GetInflightFd => return self.make_inflight(p),
             R::SetStatus => {
                 self.status = number()? as u8;
                 if self.status == 0 {
@@ -181,6 +189,7 @@ impl Session {
         }
         self.features = 0;
         self.log = None;
+        self.inflight = None;
         self.status = 0;
     }
 
@@ -308,11 +317,15 @@ impl Session {
             return;
         };
         let (size, base) = (ring.size, ring.base);
+        let is_packed = self.features & feature::RING_PACKED != 0;
+        let record = self.inflight.as_ref().and_then(|r| r.record(index, is_packed, size));
+        let base = record.as_ref().and_then(|r| r.position()).unwrap_or(base);
         let is_logged = self.features & feature::LOG_ALL != 0;
         let log = self.log.clone().filter(|_| is_logged);
         let ring_log = log.clone().zip(at.log);
-        let made = if self.features & feature::RING_PACKED != 0 {
-            Packed::new(&self.memory, size, &at, base, ring_log).map(Ring::Packed)
+        let made = if is_packed {
+            let has_gaps = self.features & (feature::INDIRECT | feature::IN_ORDER) != feature::INDIRECT;
+            Packed::new(&self.memory, size, &at, base, has_gaps, ring_log).map(Ring::Packed)
         } else {
             let event_idx = self.features & feature::EVENT_IDX != 0;
             Split::new(&self.memory, size, &at, base, event_idx, ring_log).map(Ring::Split)
@@ -326,15 +339,8 @@ impl Session {
         self.numa = made.numa_node().or(self.numa);
         let Some(ring) = self.rings.get_mut(index) else { return };
         ring.running = true;
-        let vring = Vring {
-            ring: made,
-            memory: self.memory.clone(),
-            log,
-            call: ring.call.clone(),
-            features: self.features,
-            chain: Chain::default(),
-            chains: Vec::new(),
-        };
+        let mut vring = Vring::new(made, self.memory.clone(), log, ring.call.clone(), self.features);
+        vring.note_in(record);
         rings.start(index, Box::new(vring));
     }
 
@@ -436,19 +442,21 @@ impl Session {
         Ok(Some(0u64.to_ne_bytes().to_vec()))
     }
 
-    /// Memory where a back end notes the buffers that it has taken and not given back. Ours has none between two
-    /// calls, and says so: the memory stays empty.
-    fn inflight(&mut self, p: &[u8]) -> Reply {
+    /// New memory for an in-flight region.
+    fn make_inflight(&mut self, p: &[u8]) -> Reply {
         use nix::sys::memfd::{MFdFlags, memfd_create};
         let request = Request::GetInflightFd;
-        let answer = inflight_size(p)?;
-        let size = u64_at(&answer, 0).unwrap_or(0);
+        let spec = Spec::parse(request, p)?.sized(self.features & feature::RING_PACKED != 0);
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let made = memfd_create(c"vhost-inflight", flags).map_err(std::io::Error::from).map(File::from);
-        let made = made.and_then(|f| f.set_len(size).map(|()| f));
+        let made = made.and_then(|f| f.set_len(spec.size).map(|()| f));
+        let made = made.and_then(|f| {
+            self.inflight = Some(Inflight::map(f.try_clone()?.into(), spec)?);
+            Ok(f)
+        });
         let file = made.map_err(|e| ProtocolError::Refused(request, format!("no memory: {e}")))?;
         self.reply_fd = Some(file.into());
-        Ok(Some(answer))
+        Ok(Some(spec.payload()))
     }
 
     /// `struct virtio_net_config`: no address of ours, link up, queue pairs, MTU.
@@ -474,21 +482,4 @@ fn region_spec(p: &[u8], at: usize) -> Option<RegionSpec> {
         user: u64_at(p, at + 16)?,
         offset: u64_at(p, at + 24)?,
     })
-}
-
-/// The answer to a question for an in-flight region: its size for so many queues. The caller adds the file.
-fn inflight_size(p: &[u8]) -> Result<Vec<u8>, ProtocolError> {
-    let bad = ProtocolError::Payload(Request::GetInflightFd);
-    let (Some(queues), Some(size)) = (u16_at(p, 16), u16_at(p, 18)) else { return Err(bad) };
-    if usize::from(queues) > RINGS_MAX {
-        return Err(bad);
-    }
-    let each = INFLIGHT_HEADER + u64::from(size) * INFLIGHT_DESCRIPTOR;
-    let total = (u64::from(queues) * each).max(4096).next_multiple_of(4096);
-    let mut answer = total.to_ne_bytes().to_vec();
-    answer.extend(0u64.to_ne_bytes());
-    answer.extend(queues.to_ne_bytes());
-    answer.extend(size.to_ne_bytes());
-    answer.resize(24, 0);
-    Ok(answer)
 }

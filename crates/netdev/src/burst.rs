@@ -21,7 +21,8 @@ pub trait Burst: Send {
     }
 
     /// Sets the first [`Burst::len`] of `heads` to the bytes of the packets: all of an Ethernet frame with which nothing
-    /// is left to be done (checksums, segmentation), and none of any other packet.
+    /// is left to be done (checksums, segmentation), and none of any other packet. Of a packet on loan
+    /// ([`packet::Loan`]) what is behind the headers is not its own; one that is taken out is whole.
     fn heads<'a>(&'a mut self, heads: &mut Heads<'a>);
 
     /// Takes the packet at a place out.
@@ -61,6 +62,9 @@ pub fn send_as_batch<Q: TxQueue + ?Sized>(queue: &mut Q, burst: &mut dyn Burst, 
     if bits == all_places(burst.len())
         && let Some(batch) = burst.as_batch()
     {
+        if !queue.takes_loans() {
+            batch.iter_mut().for_each(Packet::fill);
+        }
         return queue.send(batch);
     }
     let mut batch: Batch = places(bits).filter_map(|place| burst.take(place)).collect();
@@ -81,12 +85,13 @@ impl Burst for Packets {
             let is_plain = packet.packet_type == flow::PT_ETH
                 && packet.offload.gso.is_none()
                 && !matches!(packet.offload.checksum, Checksum::Partial { .. });
-            *head = if is_plain { packet.data() } else { &[] };
+            *head = if is_plain { packet.outline() } else { &[] };
         }
     }
 
     fn take(&mut self, place: usize) -> Option<Packet> {
         let packet = self.0.get_mut(place)?;
+        packet.fill();
         Some(std::mem::replace(packet, Packet::with_room(0, 0)))
     }
 

@@ -229,6 +229,10 @@ impl DeviceStats {
         let mut s = self.common;
         for name in &self.absent {
             match *name {
+                "rx_packets" => s.rx_packets = dpif::UNKNOWN,
+                "tx_packets" => s.tx_packets = dpif::UNKNOWN,
+                "rx_bytes" => s.rx_bytes = dpif::UNKNOWN,
+                "tx_bytes" => s.tx_bytes = dpif::UNKNOWN,
                 "rx_dropped" => s.rx_dropped = dpif::UNKNOWN,
                 "tx_dropped" => s.tx_dropped = dpif::UNKNOWN,
                 "rx_errors" => s.rx_errors = dpif::UNKNOWN,
@@ -268,6 +272,9 @@ pub trait RxQueue: Send {
     }
     /// Readable when packets wait; `None` for queues that can only be polled.
     fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// The owner will look no further than at the headers before [`packet::Packet::fill`], and keep packets no
+    /// longer than until it polls again: the queue may lend packets ([`packet::Loan`]).
+    fn allow_loans(&mut self) {}
 }
 
 /// One sender, owned by one thread.
@@ -278,6 +285,11 @@ pub trait TxQueue: Send {
     /// Sends the packets at those places of `burst` whose bits are set, and empties the places.
     fn send_burst(&mut self, burst: &mut dyn Burst, places: u32) -> TxOutcome {
         burst::send_as_batch(self, burst, places)
+    }
+
+    /// Whether the packets may be on loan ([`packet::Loan`]); to others they go filled.
+    fn takes_loans(&self) -> bool {
+        false
     }
 }
 

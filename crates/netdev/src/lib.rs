@@ -26,6 +26,7 @@ pub mod netlink;
 pub mod next_hop;
 mod pcap;
 pub mod policer;
+pub mod pool;
 pub mod qos;
 pub mod routes;
 pub mod sys;

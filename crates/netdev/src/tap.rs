@@ -5,8 +5,9 @@
 
 use crate::device::*;
 use crate::linux::LinuxDevice;
+use crate::pool;
 use crate::qos::{QosReport, QosSettings};
-use crate::sys::{pool, silence, tun};
+use crate::sys::{silence, tun};
 use crate::system::{ALL_OFFLOADS, warn_unused};
 use crate::virtio::{self, HEADER_LEN};
 use flow::EthAddr;

@@ -1,7 +1,7 @@
 //! Virtqueues from the device's side (VIRTIO 1.2, 2.7 and 2.8), over [`crate::mem`].
 //!
-//! Buffers are returned in the order in which they came, so that `VIRTIO_F_IN_ORDER` holds by itself, and nothing
-//! is in flight between two calls: a ring's whole state is its position. A descriptor is copied out of guest memory
+//! Buffers are returned in the order in which they came, so that `VIRTIO_F_IN_ORDER` holds by itself and a ring's
+//! whole state is its position. A descriptor is copied out of guest memory
 //! once and the copy is judged; whatever is wrong with it is a [`Violation`], after which the ring is not used again.
 
 pub mod packed;
@@ -9,7 +9,6 @@ pub mod split;
 
 use crate::mem::{DirtyLog, GuestMemory, OutOfRange};
 use packed::Packed;
-use smallvec::SmallVec;
 use split::Split;
 use std::sync::Arc;
 
@@ -39,6 +38,8 @@ pub enum Violation {
     Direction,
     #[error("a buffer outside of the guest's memory")]
     Address,
+    #[error("memory that was truncated while it was in use")]
+    Lost,
 }
 
 impl From<OutOfRange> for Violation {
@@ -63,22 +64,59 @@ pub struct Segment {
     pub len: u32,
 }
 
-/// One buffer: what to give back, and where its memory is.
-#[derive(Clone, Debug, Default)]
-pub struct Chain {
+/// One buffer of a [`Burst`]: what to give back, and where its memory is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
     pub id: u16,
-    /// Slots of a packed ring that it takes.
+    /// Slots that it takes of a packed ring; 1 in a split one.
     pub slots: u16,
-    pub segments: SmallVec<[Segment; 8]>,
+    first: u32,
+    count: u32,
 }
 
-impl Chain {
-    /// Bytes in all, up to 4 TiB.
-    pub fn len(&self) -> u64 {
-        self.segments.iter().map(|s| u64::from(s.len)).sum()
+/// Buffers that were taken together, with their memory.
+#[derive(Default)]
+pub struct Burst {
+    heads: Vec<Head>,
+    segments: Vec<Segment>,
+    /// Where the segments of the buffer at hand begin.
+    open: usize,
+}
+
+impl Burst {
+    pub fn clear(&mut self) {
+        self.heads.clear();
+        self.segments.clear();
+        self.open = 0;
+    }
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
+    }
+
+    #[inline]
+    pub fn segments(&self, head: Head) -> &[Segment] {
+        let first = head.first as usize;
+        self.segments.get(first..first + head.count as usize).unwrap_or_default()
+    }
+
+    /// The buffer's memory, if it is one segment.
+    #[inline]
+    pub fn only(&self, head: Head) -> Option<Segment> {
+        if head.count == 1 { self.segments.get(head.first as usize).copied() } else { None }
+    }
+
+    /// Bytes of a buffer, up to 4 TiB.
+    pub fn len(&self, head: Head) -> u64 {
+        self.segments(head).iter().map(|s| u64::from(s.len)).sum()
     }
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.heads.is_empty()
+    }
+
+    /// Whether no more is to be taken: a guest's tables must not keep the thread.
+    #[inline]
+    fn is_full(&self) -> bool {
+        self.segments.len() >= CHAIN_MAX
     }
 
     /// Takes in one descriptor that is no indirect one.
@@ -87,11 +125,50 @@ impl Chain {
         if (d.flags & F_WRITE != 0) != (direction == Direction::Write) {
             return Err(Violation::Direction);
         }
-        if self.segments.len() >= CHAIN_MAX {
+        if self.segments.len() - self.open >= CHAIN_MAX {
             return Err(Violation::ChainLength);
         }
         self.segments.push(Segment { addr: d.addr, len: d.len });
         Ok(())
+    }
+
+    /// Takes in the descriptors of an indirect table; those of a split ring are linked.
+    fn push_table(
+        &mut self,
+        memory: &GuestMemory,
+        table: Descriptor,
+        make: fn(u64, u64) -> Descriptor,
+        is_linked: bool,
+        direction: Direction,
+    ) -> Result<(), Violation> {
+        if table.flags & F_NEXT != 0 {
+            return Err(Violation::Indirect);
+        }
+        let n = table_len(table)?;
+        let mut index = 0;
+        for i in 0..n {
+            let d = table_entry(memory, Segment { addr: table.addr, len: table.len }, index, make)?;
+            if is_linked && d.flags & F_INDIRECT != 0 {
+                return Err(Violation::Indirect);
+            }
+            self.push(d, direction)?;
+            if is_linked && d.flags & F_NEXT == 0 {
+                return Ok(());
+            }
+            index = if is_linked { d.id.into() } else { i + 1 };
+            if is_linked && index >= n {
+                return Err(Violation::DescriptorIndex);
+            }
+        }
+        if is_linked { Err(Violation::ChainLength) } else { Ok(()) }
+    }
+
+    /// The buffer at hand is complete.
+    #[inline]
+    fn close(&mut self, id: u16, slots: u16) {
+        let (first, count) = (self.open as u32, (self.segments.len() - self.open) as u32);
+        self.heads.push(Head { id, slots, first, count });
+        self.open = self.segments.len();
     }
 }
 
@@ -157,38 +234,36 @@ macro_rules! both {
     };
 }
 
-/// A place in a ring to come back to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Mark(u32);
-
 impl Ring {
-    /// Copies the next available buffer to `chain`; false if there is none.
+    /// Appends up to `max` available buffers to `burst`, fewer if they are of many pieces. After a violation those
+    /// before it are in `burst`.
     #[inline]
     pub fn fetch(
         &mut self,
         memory: &GuestMemory,
         direction: Direction,
-        chain: &mut Chain,
-    ) -> Result<bool, Violation> {
-        chain.segments.clear();
-        chain.slots = 0;
-        both!(self, r => r.fetch(memory, direction, chain))
+        max: usize,
+        burst: &mut Burst,
+    ) -> Result<(), Violation> {
+        let result = both!(self, r => r.fetch(memory, direction, max, burst));
+        if result.is_err() {
+            burst.segments.truncate(burst.open);
+        }
+        result
     }
 
-    /// Where [`Ring::fetch`] goes on.
-    pub fn mark(&self) -> Mark {
-        both!(self, r => Mark(r.mark()))
-    }
-    /// Makes [`Ring::fetch`] go on at a former place, of buffers that were not given back.
-    pub fn rewind(&mut self, mark: Mark) {
-        both!(self, r => r.rewind(mark.0));
+    /// Puts the last buffers that were fetched back, to be fetched again.
+    #[inline]
+    pub fn unfetch(&mut self, heads: &[Head]) {
+        let slots = heads.iter().map(|h| u32::from(h.slots)).sum();
+        both!(self, r => r.retreat(slots));
     }
 
     /// Gives a buffer back with `written` bytes in it. The driver sees it after [`Ring::publish`]. Buffers go
     /// back in the order in which they came.
     #[inline]
-    pub fn give_back(&mut self, chain: &Chain, written: u32) {
-        both!(self, r => r.give_back(chain.id, chain.slots, written));
+    pub fn give_back(&mut self, id: u16, slots: u16, written: u32) {
+        both!(self, r => r.give_back(id, slots, written));
     }
     /// Shows the driver all that was given back.
     #[inline]
@@ -203,6 +278,11 @@ impl Ring {
     /// The state for `GET_VRING_BASE`, and to start again from.
     pub fn base(&self) -> u32 {
         both!(self, r => r.base())
+    }
+    /// Up to where buffers were given back, as [`Ring::base`] has it.
+    #[inline]
+    pub fn returned(&self) -> u32 {
+        both!(self, r => r.returned())
     }
     /// Asks the driver not to kick (we poll), or to do so again.
     pub fn set_kicks(&self, wanted: bool) {

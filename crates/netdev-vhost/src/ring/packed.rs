@@ -33,7 +33,22 @@ impl Place {
         if slot >= u32::from(size) {
             self.wrap = !self.wrap;
         }
-        self.slot = (slot % u32::from(size)) as u16;
+        // A chain is no longer than the ring.
+        self.slot = (if slot >= u32::from(size) { slot - u32::from(size) } else { slot }) as u16;
+    }
+    /// Whether flags of this lap say that a buffer is there.
+    #[inline]
+    fn is_available(self, flags: u16) -> bool {
+        (flags & F_AVAILABLE != 0) == self.wrap && (flags & F_USED != 0) != self.wrap
+    }
+    #[inline]
+    fn retreat(&mut self, by: u32, size: u16) {
+        if by > u32::from(self.slot) {
+            self.wrap = !self.wrap;
+            self.slot = (u32::from(self.slot) + u32::from(size) - by) as u16;
+        } else {
+            self.slot -= by as u16;
+        }
     }
 }
 
@@ -59,20 +74,29 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// A ring of `size` descriptors at the front end's addresses; `base` as [`Packed::base`] gives it.
+    /// A ring of `size` descriptors at the front end's addresses; `base` as [`Packed::base`] gives it, or where a
+    /// back end before us began that did not get to saying where it ended. `has_gaps`: not every slot is marked when it
+    /// goes back, as there are chains or buffers that go back as one.
     pub fn new(
         memory: &Arc<GuestMemory>,
         size: u16,
         at: &RingAddresses,
         base: u32,
+        has_gaps: bool,
         log: RingLog,
     ) -> Result<Self, OutOfRange> {
-        let place = Place::from_bits(base as u16);
+        let mut place = Place::from_bits(base as u16);
         if size == 0 || u32::from(size) > SIZE_MAX || place.slot >= size {
             return Err(OutOfRange);
         }
+        let ring = memory.area(at.descriptors, DESCRIPTOR * usize::from(size), 8)?;
+        if let Some(found) = find_place(&ring, size, place, has_gaps) {
+            tracing::info!(target: "netdev_vhost",
+                "ring starts at {}, where its last user left it, not at {}", found.slot, place.slot);
+            place = found;
+        }
         Ok(Packed {
-            ring: memory.area(at.descriptors, DESCRIPTOR * usize::from(size), 8)?,
+            ring,
             driver_events: memory.area(at.available, 4, 2)?,
             device_events: memory.area(at.used, 4, 2)?,
             size,
@@ -84,11 +108,12 @@ impl Packed {
         })
     }
 
-    /// Copies the descriptor at `place`.
+    /// Copies the descriptor at `place`: the word with its flags first, which the driver writes last.
     #[inline]
     fn descriptor(&self, place: Place) -> Descriptor {
         let at = usize::from(place.slot) * DESCRIPTOR;
-        Descriptor::packed(self.ring.load_u64(at), self.ring.load_u64(at + 8))
+        let rest = self.ring.load_u64(at + 8, Ordering::Acquire);
+        Descriptor::packed(self.ring.load_u64(at, Ordering::Relaxed), rest)
     }
 
     #[inline]
@@ -96,51 +121,57 @@ impl Packed {
         &mut self,
         memory: &GuestMemory,
         direction: Direction,
-        chain: &mut Chain,
-    ) -> Result<bool, Violation> {
-        let flags = self.ring.load_u16(usize::from(self.next.slot) * DESCRIPTOR + 14, Ordering::Acquire);
-        let (available, used) = (flags & F_AVAILABLE != 0, flags & F_USED != 0);
-        if available != self.next.wrap || used == self.next.wrap {
-            return Ok(false);
+        max: usize,
+        burst: &mut Burst,
+    ) -> Result<(), Violation> {
+        for _ in 0..max {
+            let d = self.descriptor(self.next);
+            if !self.next.is_available(d.flags) || burst.is_full() {
+                break;
+            }
+            let (id, slots) = match d.flags & (F_INDIRECT | F_NEXT) {
+                0 => {
+                    burst.push(d, direction)?;
+                    (d.id, 1)
+                }
+                F_NEXT => self.follow(d, direction, burst)?,
+                _ => {
+                    burst.push_table(memory, d, Descriptor::packed, false, direction)?;
+                    (d.id, 1)
+                }
+            };
+            burst.close(id, slots);
+            self.next.advance(slots, self.size);
         }
-        let mut place = self.next;
-        let mut d = self.descriptor(place);
-        if d.flags & F_INDIRECT != 0 {
-            if d.flags & F_NEXT != 0 {
-                return Err(Violation::Indirect);
-            }
-            let table = Segment { addr: d.addr, len: d.len };
-            for i in 0..table_len(d)? {
-                chain.push(table_entry(memory, table, i, Descriptor::packed)?, direction)?;
-            }
-            chain.slots = 1;
-        } else {
-            loop {
-                chain.push(d, direction)?;
-                chain.slots += 1;
-                if d.flags & F_NEXT == 0 {
-                    break;
-                }
-                if chain.slots >= self.size {
-                    return Err(Violation::ChainLength);
-                }
-                place.advance(1, self.size);
-                d = self.descriptor(place);
-                if d.flags & F_INDIRECT != 0 {
-                    return Err(Violation::Indirect);
-                }
-            }
-        }
-        chain.id = d.id;
-        self.next.advance(chain.slots, self.size);
-        Ok(true)
+        Ok(())
     }
 
-    pub fn mark(&self) -> u32 {
-        self.next.bits().into()
+    /// A chain of more than one descriptor; its id and its slots.
+    fn follow(
+        &self,
+        mut d: Descriptor,
+        direction: Direction,
+        burst: &mut Burst,
+    ) -> Result<(u16, u16), Violation> {
+        let mut place = self.next;
+        for slots in 1..=self.size {
+            if d.flags & F_INDIRECT != 0 {
+                return Err(Violation::Indirect);
+            }
+            burst.push(d, direction)?;
+            if d.flags & F_NEXT == 0 {
+                return Ok((d.id, slots));
+            }
+            place.advance(1, self.size);
+            d = self.descriptor(place);
+        }
+        Err(Violation::ChainLength)
     }
-    pub fn rewind(&mut self, mark: u32) {
-        self.next = Place::from_bits(mark as u16);
+
+    /// Goes back by so many slots that were fetched last.
+    #[inline]
+    pub fn retreat(&mut self, slots: u32) {
+        self.next.retreat(slots, self.size);
     }
 
     #[inline]
@@ -149,21 +180,16 @@ impl Packed {
         self.used.advance(slots, self.size);
     }
 
-    /// Writes all entries, and their flags from the last to the first: the driver looks at the first one.
+    /// Writes all entries, the first one last: that is where the driver looks.
     #[inline]
     pub fn publish(&mut self) {
-        for u in &self.waiting {
-            let at = usize::from(u.place.slot) * DESCRIPTOR;
-            self.ring.store_u16(at + 12, u.id, Ordering::Relaxed);
-            self.ring.store_u16(at + 8, u.written as u16, Ordering::Relaxed);
-            self.ring.store_u16(at + 10, (u.written >> 16) as u16, Ordering::Relaxed);
-        }
         for u in self.waiting.iter().rev() {
             let at = usize::from(u.place.slot) * DESCRIPTOR;
             let lap = if u.place.wrap { F_AVAILABLE | F_USED } else { 0 };
             // The driver looks at this flag of receive buffers only.
-            let write = if u.written != 0 { F_WRITE } else { 0 };
-            self.ring.store_u16(at + 14, lap | write, Ordering::Release);
+            let flags = lap | if u.written != 0 { F_WRITE } else { 0 };
+            let word = u64::from(u.written) | u64::from(u.id) << 32 | u64::from(flags) << 48;
+            self.ring.store_u64(at + 8, word, Ordering::Release);
             if let Some((log, ring)) = &self.log {
                 log.mark(ring.wrapping_add(at as u64), DESCRIPTOR as u64);
             }
@@ -199,6 +225,11 @@ impl Packed {
         u32::from(self.next.bits()) | u32::from(self.used.bits()) << 16
     }
 
+    #[inline]
+    pub fn returned(&self) -> u32 {
+        self.used.bits().into()
+    }
+
     pub fn set_kicks(&self, wanted: bool) {
         let flags = if wanted { EVENTS_ENABLE } else { EVENTS_DISABLE };
         self.device_events.store_u16(2, flags, Ordering::Release);
@@ -210,4 +241,52 @@ impl Packed {
     pub fn numa_node(&self) -> Option<u32> {
         self.ring.numa_node()
     }
+}
+
+/// Where a ring is that its last user left without a word, if that is not at `base`.
+///
+/// The flag "available" of a slot says in which lap the driver wrote it, which the device does not change: where it
+/// changes is where the driver goes on. Behind that lie the buffers that were not given back, all of them, as
+/// buffers go back in order.
+fn find_place(ring: &Area, size: u16, base: Place, has_gaps: bool) -> Option<Place> {
+    let word = |slot: u16| ring.load_u64(usize::from(slot) * DESCRIPTOR + 8, Ordering::Acquire);
+    let flags = |slot: u16| (word(slot) >> 48) as u16;
+    let lap = |slot: u16| flags(slot) & F_AVAILABLE != 0;
+    let is_waiting = |slot: u16| lap(slot) != (flags(slot) & F_USED != 0);
+    let first = lap(0);
+    let driver = match (1..size).find(|slot| lap(*slot) != first) {
+        Some(slot) if (slot..size).all(|slot| lap(slot) != first) => Place { slot, wrap: first },
+        Some(_) => return None,
+        None => Place { slot: 0, wrap: !first },
+    };
+    let mut place = driver;
+    let mut waiting = 0;
+    while waiting < size {
+        let mut before = place;
+        before.retreat(1, size);
+        if !is_waiting(before.slot) {
+            break;
+        }
+        place = before;
+        waiting += 1;
+    }
+    if place == base {
+        return None;
+    }
+    let ahead = i32::from(driver.slot) - i32::from(base.slot);
+    let ahead = if base.wrap == driver.wrap { ahead } else { ahead + i32::from(size) };
+    if has_gaps && (0..=i32::from(waiting)).contains(&ahead) {
+        return None;
+    }
+    // Only the first slot of a chain is marked as used; those behind it have its id. A slot without an address was
+    // never used.
+    let mut last = place;
+    last.retreat(1, size);
+    let id = |slot: u16| (word(slot) >> 32) as u16;
+    let was_used = ring.load_u64(usize::from(last.slot) * DESCRIPTOR, Ordering::Relaxed) != 0;
+    while has_gaps && was_used && (1..size).contains(&waiting) && id(place.slot) == id(last.slot) {
+        place.advance(1, size);
+        waiting -= 1;
+    }
+    Some(place)
 }

@@ -72,28 +72,32 @@ impl Split {
         &mut self,
         memory: &GuestMemory,
         direction: Direction,
-        chain: &mut Chain,
-    ) -> Result<bool, Violation> {
-        if self.next == self.seen {
+        max: usize,
+        burst: &mut Burst,
+    ) -> Result<(), Violation> {
+        if usize::from(self.seen.wrapping_sub(self.next)) < max {
             self.seen = self.available.load_u16(2, Ordering::Acquire);
             if self.seen.wrapping_sub(self.next) > self.size {
                 self.seen = self.next;
                 return Err(Violation::Index);
             }
-            if self.next == self.seen {
-                return Ok(false);
+        }
+        let ready = usize::from(self.seen.wrapping_sub(self.next)).min(max);
+        for _ in 0..ready {
+            if burst.is_full() {
+                break;
             }
+            let head = self.available.load_u16(self.slot(self.next, 2), Ordering::Relaxed);
+            let d = self.descriptor(head)?;
+            match d.flags & (F_INDIRECT | F_NEXT) {
+                0 => burst.push(d, direction)?,
+                F_NEXT => self.follow(d, direction, burst)?,
+                _ => burst.push_table(memory, d, Descriptor::split, true, direction)?,
+            }
+            burst.close(head, 1);
+            self.next = self.next.wrapping_add(1);
         }
-        let head = self.available.load_u16(self.slot(self.next, 2), Ordering::Relaxed);
-        chain.id = head;
-        let d = self.descriptor(head)?;
-        match d.flags & (F_INDIRECT | F_NEXT) {
-            0 => chain.push(d, direction)?,
-            F_NEXT => self.follow(d, direction, chain)?,
-            _ => follow_table(memory, d, direction, chain)?,
-        }
-        self.next = self.next.wrapping_add(1);
-        Ok(true)
+        Ok(())
     }
 
     #[inline]
@@ -101,17 +105,17 @@ impl Split {
         if index >= self.size {
             return Err(Violation::DescriptorIndex);
         }
-        let at = usize::from(index) * DESCRIPTOR;
-        Ok(Descriptor::split(self.descriptors.load_u64(at), self.descriptors.load_u64(at + 8)))
+        let (addr, rest) = self.descriptors.load_pair(usize::from(index) * DESCRIPTOR);
+        Ok(Descriptor::split(addr, rest))
     }
 
     /// A chain of more than one descriptor in the ring's own table, whose last one may be an indirect table.
-    fn follow(&self, mut d: Descriptor, direction: Direction, chain: &mut Chain) -> Result<(), Violation> {
+    fn follow(&self, mut d: Descriptor, direction: Direction, burst: &mut Burst) -> Result<(), Violation> {
         for _ in 0..self.size {
             if d.flags & F_INDIRECT != 0 {
                 return Err(Violation::Indirect);
             }
-            chain.push(d, direction)?;
+            burst.push(d, direction)?;
             if d.flags & F_NEXT == 0 {
                 return Ok(());
             }
@@ -120,11 +124,10 @@ impl Split {
         Err(Violation::ChainLength)
     }
 
-    pub fn mark(&self) -> u32 {
-        self.next.into()
-    }
-    pub fn rewind(&mut self, mark: u32) {
-        self.next = mark as u16;
+    /// Goes back by so many buffers that were fetched last.
+    #[inline]
+    pub fn retreat(&mut self, buffers: u32) {
+        self.next = self.next.wrapping_sub(buffers as u16);
     }
 
     #[inline]
@@ -170,6 +173,11 @@ impl Split {
         self.next.into()
     }
 
+    #[inline]
+    pub fn returned(&self) -> u32 {
+        self.filled.into()
+    }
+
     pub fn set_kicks(&self, wanted: bool) {
         if self.event_idx {
             // An event just behind us comes as late as can be.
@@ -186,34 +194,4 @@ impl Split {
     pub fn numa_node(&self) -> Option<u32> {
         self.descriptors.numa_node()
     }
-}
-
-/// The descriptors of an indirect table, which are linked as those of the ring.
-fn follow_table(
-    memory: &GuestMemory,
-    table: Descriptor,
-    direction: Direction,
-    chain: &mut Chain,
-) -> Result<(), Violation> {
-    if table.flags & F_NEXT != 0 {
-        return Err(Violation::Indirect);
-    }
-    let n = table_len(table)?;
-    let at = Segment { addr: table.addr, len: table.len };
-    let mut index = 0;
-    for _ in 0..n {
-        let d = table_entry(memory, at, index, Descriptor::split)?;
-        if d.flags & F_INDIRECT != 0 {
-            return Err(Violation::Indirect);
-        }
-        chain.push(d, direction)?;
-        if d.flags & F_NEXT == 0 {
-            return Ok(());
-        }
-        index = u64::from(d.id);
-        if index >= n {
-            return Err(Violation::DescriptorIndex);
-        }
-    }
-    Err(Violation::ChainLength)
 }

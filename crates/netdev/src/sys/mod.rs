@@ -7,7 +7,6 @@
 
 pub mod ethtool;
 pub mod packet_socket;
-pub mod pool;
 pub mod tun;
 
 use std::io;

@@ -1,6 +1,7 @@
 //! AF_PACKET sockets (packet(7)): batches of frames with their virtio headers and VLAN tags.
 
-use super::{check, pool, set_option};
+use super::{check, set_option};
+use crate::pool;
 use crate::virtio::{self, HEADER_LEN, Header};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use packet::{BATCH_LEN, Packet};

@@ -1,0 +1,232 @@
+//! From guest to guest: two virtio-user devices of one `dpdk-testpmd` that forwards between them, so that packets go
+//! round and round through the switch, as fast as it and the guests can. Our daemon and Debian's `ovs-vswitchd-dpdk`
+//! in turn.
+//!
+//! `vhost [sizes [layouts]]`: e.g. `vhost 64,1518 split`. Needs root, about 1 GiB of free hugepages, Debian's packages
+//! `openvswitch-switch-dpdk` and `dpdk-dev`, and `target/release/ovs-vswitchd` (or `OVS_RS_VSWITCHD`). Core 1 switches,
+//! core 0 is both guests, both at real-time priority, so that what else
+//! runs on the machine counts little. A packet counts when the switch has put it into the other guest's ring. Cycles are those
+//! that the polling thread spent on packets, by its own account (`dpif-netdev/pmd-stats-show`), for each packet.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
+
+use benches::{our_daemon, tsc_hz};
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use tests::Sandbox;
+
+const STOCK: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
+const SIZES: [u32; 3] = [64, 512, 1518];
+/// Layouts of rings, and what virtio-user devices are told for them.
+const LAYOUTS: [(&str, &str); 2] = [("split", "packed_vq=0"), ("packed", "packed_vq=1")];
+const WARM: Duration = Duration::from_millis(700);
+const MEASURE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(15);
+const DESCRIPTORS: u32 = 1024;
+/// Bursts of 32 packets that go round, from each side.
+const BURSTS: u32 = 16;
+const PORTS: [&str; 2] = ["a", "b"];
+
+struct Guests(Child);
+
+impl Guests {
+    fn start(sandbox: &Sandbox, layout: &str, size: u32) -> Self {
+        let log = fs::File::create(sandbox.path("testpmd.log")).unwrap();
+        let mut command = Command::new("dpdk-testpmd");
+        command.args(["--in-memory", "--single-file-segments", "--no-pci", "--main-lcore=0"]);
+        // The first lcore waits for commands; a second one, on the same processor, forwards.
+        command.args(["--lcores=0@0,1@0", "-m", "512"]);
+        for (i, name) in PORTS.iter().enumerate() {
+            let socket = sandbox.path(&format!("{name}.sock"));
+            let queue = format!("server=1,queue_size={DESCRIPTORS},{layout}");
+            command.arg(format!("--vdev=net_virtio_user{i},path={},{queue}", socket.display()));
+        }
+        let n = DESCRIPTORS;
+        command.args(["--", "-i", "--forward-mode=io", &format!("--rxd={n}"), &format!("--txd={n}")]);
+        command.args(["--total-num-mbufs=16384", "--no-mlockall"]);
+        command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut guests = Guests(command.spawn().unwrap());
+        guests.say(&format!("set txpkts {size}\nstart tx_first {BURSTS}\n"));
+        guests
+    }
+
+    fn say(&mut self, text: &str) {
+        self.0.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A switch with two ports, each of which leads to the other, and a polling thread on core 1.
+fn switch(daemon: &Path) -> Sandbox {
+    let sandbox = Sandbox::with_daemon(daemon, &["--disable-system"]);
+    let config = ["other_config:dpdk-init=true", "other_config:pmd-cpu-mask=2"];
+    sandbox.vsctl(&[&["set", "Open_vSwitch", "."], &config[..]].concat());
+    let bridge = ["datapath_type=netdev", "fail_mode=secure"];
+    sandbox.vsctl(&[&["add-br", "br0", "--", "set", "Bridge", "br0"], &bridge[..]].concat());
+    for (i, name) in PORTS.iter().enumerate() {
+        let socket = format!("options:vhost-server-path={}", sandbox.path(&format!("{name}.sock")).display());
+        let number = format!("ofport_request={}", i + 1);
+        let set = ["--", "set", "Interface", name, "type=dpdkvhostuserclient", &socket, &number];
+        sandbox.vsctl(&[&["add-port", "br0", name], &set[..]].concat());
+    }
+    for (from, to) in [(1, 2), (2, 1)] {
+        sandbox.ofctl(&["add-flow", "br0", &format!("in_port={from},actions=output:{to}")]);
+    }
+    sandbox
+}
+
+/// Packets that the guests got, and drops on the way to them.
+fn arrived(sandbox: &Sandbox) -> (f64, f64) {
+    let text = sandbox.ofctl(&["dump-ports", "br0"]);
+    let sum = |label: &str| {
+        let numbers = text.split("tx pkts=").skip(1).filter_map(|t| {
+            let line = t.lines().next()?;
+            let at = if label.is_empty() { Some(line) } else { line.split_once(label).map(|(_, r)| r) };
+            at?.split(',').next()?.trim().parse::<f64>().ok()
+        });
+        numbers.sum()
+    };
+    (sum(""), sum("drop="))
+}
+
+/// The share of its time that the polling thread spent on packets, since the counts were cleared.
+fn busy(sandbox: &Sandbox) -> f64 {
+    let text = sandbox.appctl(&["dpif-netdev/pmd-stats-show"]);
+    let line = text.lines().find(|l| l.contains("processing cycles:")).unwrap();
+    let percent = line.split_once('(').unwrap().1.split_once('%').unwrap().0;
+    percent.parse::<f64>().unwrap() / 100.0
+}
+
+/// What one cell came to.
+struct Figure {
+    pps: f64,
+    cycles: f64,
+    dropped: f64,
+}
+
+/// Puts what is measured before all else that runs on the machine while this lives: the two threads that poll, and
+/// above them those that answer questions about them.
+struct Favour(u32);
+
+impl Favour {
+    fn new(daemon: u32, guests: u32) -> Self {
+        let own = std::process::id();
+        for (priority, id) in [(2, own), (2, daemon)] {
+            chrt(&["-a", "-f", "-p", &priority.to_string(), &id.to_string()]);
+        }
+        for (process, name) in [(daemon, "pmd-c"), (guests, "rte-worker")] {
+            chrt(&["-f", "-p", "1", &thread(process, name).to_string()]);
+        }
+        Favour(daemon)
+    }
+}
+
+impl Drop for Favour {
+    fn drop(&mut self) {
+        for id in [std::process::id(), self.0] {
+            chrt(&["-a", "-o", "-p", "0", &id.to_string()]);
+        }
+    }
+}
+
+fn chrt(args: &[&str]) {
+    assert!(Command::new("chrt").args(args).status().unwrap().success(), "chrt {args:?}");
+}
+
+/// The thread of a process whose name starts so.
+fn thread(process: u32, name: &str) -> u32 {
+    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
+    let is_it =
+        |t: &fs::DirEntry| fs::read_to_string(t.path().join("comm")).is_ok_and(|comm| comm.starts_with(name));
+    let task = tasks.into_iter().find(is_it).unwrap();
+    task.file_name().into_string().unwrap().parse().unwrap()
+}
+
+fn cell(sandbox: &Sandbox, layout: &str, size: u32, hz: f64) -> Result<Figure, String> {
+    let end = Instant::now() + PATIENCE;
+    let guests = Guests::start(sandbox, layout, size);
+    let begin = arrived(sandbox).0;
+    while arrived(sandbox).0 < begin + 100_000.0 {
+        if Instant::now() > end {
+            return Err(fs::read_to_string(sandbox.path("testpmd.log")).unwrap_or_default());
+        }
+        sleep(Duration::from_millis(50));
+    }
+    let _favour = Favour::new(sandbox.daemon_pid(), guests.0.id());
+    sleep(WARM);
+    sandbox.appctl(&["dpif-netdev/pmd-stats-clear"]);
+    let (start, before) = (Instant::now(), arrived(sandbox));
+    sleep(MEASURE);
+    let (busy, after, seconds) = (busy(sandbox), arrived(sandbox), start.elapsed().as_secs_f64());
+    let pps = (after.0 - before.0) / seconds;
+    Ok(Figure { pps, cycles: busy * hz / pps, dropped: after.1 - before.1 })
+}
+
+type Cell = (&'static str, u32, Result<Figure, String>);
+
+fn measure(daemon: &Path, sizes: &[u32], layouts: &[&str], hz: f64) -> Vec<Cell> {
+    let sandbox = switch(daemon);
+    let mut all = Vec::new();
+    for (layout, device) in LAYOUTS.iter().filter(|(name, _)| layouts.contains(name)) {
+        for size in sizes {
+            all.push((*layout, *size, cell(&sandbox, device, *size, hz)));
+            for name in PORTS {
+                let _ = fs::remove_file(sandbox.path(&format!("{name}.sock")));
+            }
+        }
+    }
+    all
+}
+
+fn show(figure: &Result<Figure, String>) -> String {
+    match figure {
+        Ok(f) if f.dropped > 0.0 => format!("{:.2} ({:.0}), {} lost", f.pps / 1e6, f.cycles, f.dropped),
+        Ok(f) => format!("{:.2} ({:.0})", f.pps / 1e6, f.cycles),
+        Err(_) => "n/a".to_owned(),
+    }
+}
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let sizes: Vec<u32> = args
+        .next()
+        .map_or(SIZES.to_vec(), |list| list.split(',').map(|n| n.parse().expect("sizes")).collect());
+    let named = args.next().unwrap_or_else(|| LAYOUTS.map(|(name, _)| name).join(","));
+    let layouts: Vec<&str> = named.split(',').collect();
+    let directory = tempfile::tempdir().unwrap();
+    // Files in the run directory are named for the program.
+    let stock = directory.path().join("ovs-vswitchd");
+    symlink(STOCK, &stock).unwrap();
+    let hz = tsc_hz();
+    let theirs = measure(&stock, &sizes, &layouts, hz);
+    let ours = measure(&our_daemon(), &sizes, &layouts, hz);
+    println!("Mpps (cycles per packet) on one core\n");
+    println!("| bytes | rings | Debian's | ours | ratio | cycles ratio |\n|---:|---|---:|---:|---:|---:|");
+    for ((layout, size, theirs), (_, _, ours)) in theirs.iter().zip(&ours) {
+        let ratios = match (theirs, ours) {
+            (Ok(t), Ok(o)) => format!("{:.2} | {:.2}", o.pps / t.pps, t.cycles / o.cycles),
+            _ => "n/a | n/a".to_owned(),
+        };
+        println!("| {size} | {layout} | {} | {} | {ratios} |", show(theirs), show(ours));
+    }
+    for (who, all) in [("Debian's", &theirs), ("ours", &ours)] {
+        for (layout, size, figure) in all {
+            if let Err(why) = figure {
+                let last: Vec<&str> = why.lines().rev().take(3).collect();
+                println!("\n{size} {layout}, {who}: {last:?}");
+            }
+        }
+    }
+}
