@@ -112,23 +112,35 @@ struct Figures {
     flush: f64,
 }
 
-/// Seconds from a command to its answer over one connection to the daemon's control socket.
-fn seconds(sandbox: &Sandbox, method: &str, parameter: &[&str]) -> f64 {
-    let socket = sandbox.path(&format!("ovs-vswitchd.{}.ctl", sandbox.daemon_pid()));
-    let mut control = UnixStream::connect(socket).unwrap();
-    let parameter = parameter.iter().map(|p| format!("\"{p}\"")).collect::<String>();
-    let request = format!("{{\"id\":0,\"method\":\"{method}\",\"params\":[{parameter}]}}");
-    let mut all = Vec::new();
-    let mut answer = [0; 4096];
-    for _ in 0..FLUSHES {
-        let start = Instant::now();
-        control.write_all(request.as_bytes()).unwrap();
-        // Answers of these commands are shorter than what one read takes.
-        let n = control.read(&mut answer).unwrap();
-        all.push(start.elapsed().as_secs_f64());
-        assert!(answer[..n].windows(12).any(|w| w == b"\"error\":null"), "{method}");
+/// A connection to a daemon's control socket, which spares a process for each command.
+struct Control(UnixStream);
+
+impl Control {
+    fn of(sandbox: &Sandbox) -> Self {
+        let socket = sandbox.path(&format!("ovs-vswitchd.{}.ctl", sandbox.daemon_pid()));
+        Control(UnixStream::connect(socket).unwrap())
     }
-    median(&all)
+
+    /// The result of a command with a short one.
+    fn ask(&mut self, method: &str, parameters: &[&str]) -> String {
+        let request = serde_json::json!({ "id": 0, "method": method, "params": parameters });
+        self.0.write_all(request.to_string().as_bytes()).unwrap();
+        let mut answer = [0; 4096];
+        let n = self.0.read(&mut answer).unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answer[..n]).unwrap();
+        assert!(answer["error"].is_null(), "{answer}");
+        answer["result"].as_str().unwrap().trim().to_owned()
+    }
+
+    fn seconds(&mut self, method: &str, parameters: &[&str]) -> f64 {
+        let mut all = Vec::new();
+        for _ in 0..FLUSHES {
+            let start = Instant::now();
+            self.ask(method, parameters);
+            all.push(start.elapsed().as_secs_f64());
+        }
+        median(&all)
+    }
 }
 
 fn measure(daemon: &Path, n: u32, dir: &Path) -> Figures {
@@ -149,27 +161,28 @@ fn measure(daemon: &Path, n: u32, dir: &Path) -> Figures {
     sandbox.vsctl(&["del-port", "br0", "both"]);
     sandbox.appctl(&["dpctl/flush-conntrack"]);
     rules(&sandbox, &["ip,actions=ct(commit,zone=1),2"]);
-    let (memory, time) = (resident(pid), pmd_time(pid));
+    let mut control = Control::of(&sandbox);
+    let memory = resident(pid);
     let new = dir.join("new.pcap");
     add_port(&sandbox, "new", &format!("net_pcap1,rx_pcap={}", new.display()), 3);
     let start = Instant::now();
-    let count = || sandbox.appctl(&["dpctl/ct-get-nconns"]).trim().parse::<u32>().unwrap();
-    // A few of the first packets may be lost while the switch decides about them: the capture is at its end
-    // when nothing has changed for a while.
-    let (mut last, mut changed) = ((0, 0.0), Instant::now());
+    // From the first connections that are seen, for the thread was idle before, to the end of the capture, where nothing
+    // has changed for a while. A few of the first packets may be lost while the switch decides about them.
+    let (mut first, mut last, mut changed) = (None, (0, 0.0), Instant::now());
     while changed.elapsed() < QUIET || last.0 == 0 {
         assert!(start.elapsed() < PATIENCE, "{} connections of {n}", last.0);
-        let now = count();
+        let now = control.ask("dpctl/ct-get-nconns", &[]).parse::<u32>().unwrap();
         if now != last.0 {
             (last, changed) = ((now, pmd_time(pid)), Instant::now());
+            first = first.or(Some(last));
         }
-        sleep(Duration::from_millis(5));
+        sleep(Duration::from_millis(1));
     }
-    let made = f64::from(last.0);
-    let rate = made / (last.1 - time);
-    let bytes = (resident(pid) - memory) / made;
-    let command = seconds(&sandbox, "dpctl/ct-get-nconns", &[]);
-    let flush = seconds(&sandbox, "dpctl/flush-conntrack", &["zone=9"]);
+    let first = first.unwrap_or_default();
+    let rate = f64::from(last.0 - first.0) / (last.1 - first.1);
+    let bytes = (resident(pid) - memory) / f64::from(last.0);
+    let command = control.seconds("dpctl/ct-get-nconns", &[]);
+    let flush = control.seconds("dpctl/flush-conntrack", &["zone=9"]);
     Figures { established, new: rate, bytes, command, flush }
 }
 

@@ -39,7 +39,8 @@ struct Spot {
 pub(crate) struct Shard {
     index: HashTable<Spot>,
     aliases: HashTable<Alias>,
-    chunks: Vec<Box<[Option<Conn>]>>,
+    /// Each has room for [`CHUNK`] from the start, and is filled one by one: memory is touched when it is used.
+    chunks: Vec<Vec<Option<Conn>>>,
     free: Vec<u32>,
     /// Slots that were ever used.
     used: u32,
@@ -103,20 +104,31 @@ impl Shard {
         self.serial = self.serial.wrapping_add(1);
         conn.serial = self.serial;
         let hash = conn.hash;
-        let slot = self.free.pop().unwrap_or_else(|| {
-            let slot = self.used;
-            self.used += 1;
-            if place(slot).0 >= self.chunks.len() {
-                self.chunks.push((0..CHUNK).map(|_| None).collect());
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                let (chunk, at) = place(slot);
+                if let Some(place) = self.chunks.get_mut(chunk).and_then(|c| c.get_mut(at)) {
+                    *place = Some(conn);
+                }
+                slot
             }
-            slot
-        });
-        let (chunk, at) = place(slot);
-        if let Some(place) = self.chunks.get_mut(chunk).and_then(|c| c.get_mut(at)) {
-            *place = Some(conn);
-        }
+            None => self.append(conn),
+        };
         self.index.insert_unique(spread(hash), Spot { hash, slot }, |spot| spread(spot.hash));
         (slot, self.serial)
+    }
+
+    /// Puts a connection behind all slots that were ever used.
+    fn append(&mut self, conn: Conn) -> u32 {
+        let slot = self.used;
+        self.used += 1;
+        if place(slot).0 >= self.chunks.len() {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        if let Some(last) = self.chunks.last_mut() {
+            last.push(Some(conn));
+        }
+        slot
     }
 
     /// Takes a connection out.
