@@ -21,7 +21,7 @@ const BUSY_ZONE: u16 = 2;
 const ZONE: u16 = 1;
 const CONTROL: Duration = Duration::from_secs(2);
 
-/// A UDP packet of connection `i`, or its answer, which left its checksums to the device.
+/// A UDP packet of connection `i`, or its answer, whose transport checksum the device has looked at.
 fn packet(i: u32, is_reply: bool) -> Packet {
     let (client, server) = (0x0a00_0000 | (i & 0xf_ffff), 0x0ad0_0001_u32);
     let (sport, dport) = ((1024 + (i >> 20)) as u16, 53_u16);
@@ -31,6 +31,8 @@ fn packet(i: u32, is_reply: bool) -> Packet {
     f.extend([src.to_be_bytes(), dst.to_be_bytes()].concat());
     f.extend([sp.to_be_bytes(), dp.to_be_bytes(), [0, 26], [0, 0]].concat());
     f.resize(60, 0);
+    let sum = packet::checksum::checksum(&f[14..34]);
+    f[24..26].copy_from_slice(&sum.to_be_bytes());
     let mut p = Packet::from_slice(&f);
     p.offload.checksum = packet::Checksum::Good;
     (p.l3_ofs, p.l4_ofs) = (14, 34);
