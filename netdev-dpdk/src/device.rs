@@ -7,9 +7,11 @@ use crate::ffi::xstats;
 use crate::mempools::{self, Need};
 use crate::options::Options;
 use crate::running::{Running, Shape, Soft, SoftCounters};
+use crate::shaping::{self, Shaper};
 use crate::status;
 use flow::EthAddr;
 use netdev::policer::Policer;
+use netdev::qos::{QosReport, QosSettings};
 use netdev::{DeviceStats, LinkState, Netdev, NetdevError, Policing, RxQueue, StringMap, TxQueue};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
@@ -27,6 +29,7 @@ pub struct DpdkDevice {
     counters: Arc<SoftCounters>,
     policer: Arc<Policer>,
     steering: Arc<AtomicBool>,
+    shaper: Arc<Shaper>,
 }
 
 struct State {
@@ -81,6 +84,7 @@ impl DpdkDevice {
             counters: Arc::default(),
             policer: Arc::default(),
             steering: Arc::default(),
+            shaper: Arc::default(),
         }
     }
 
@@ -269,6 +273,7 @@ impl DpdkDevice {
             counters: self.counters.clone(),
             policer: self.policer.clone(),
             steering: self.steering.clone(),
+            shaper: self.shaper.clone(),
         };
         let running =
             Running::start(&self.name, port, wanted, mempool, soft).map_err(|e| failed(strerror(e)))?;
@@ -408,6 +413,25 @@ impl Netdev for DpdkDevice {
         // Packets per second are not policed here, as in Open vSwitch.
         self.policer.set(Policing { rate_kpps: 0, burst_kp: 0, ..rate });
         Ok(())
+    }
+    fn qos_types(&self) -> &'static [&'static str] {
+        &shaping::TYPES
+    }
+    fn set_qos(&self, settings: Option<&QosSettings>) -> Result<(), NetdevError> {
+        let settings = settings.filter(|s| !s.kind.is_empty());
+        if let Some(s) = settings.filter(|s| !shaping::TYPES.contains(&s.kind.as_str())) {
+            return Err(NetdevError::Config(format!("{}: no such type of QoS", s.kind)));
+        }
+        match self.shaper.set(settings) {
+            true => Ok(()),
+            false => {
+                error!(target: "netdev_dpdk", "Could not create rte meter for egress policer");
+                Err(NetdevError::Config(strerror(22)))
+            }
+        }
+    }
+    fn qos(&self) -> Option<QosReport> {
+        self.shaper.report()
     }
     fn stats(&self) -> Result<DeviceStats, NetdevError> {
         let state = self.state.lock();

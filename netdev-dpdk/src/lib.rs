@@ -15,6 +15,7 @@ mod mempools;
 mod options;
 mod prepare;
 mod running;
+mod shaping;
 mod status;
 mod steering;
 

@@ -4,6 +4,7 @@ use crate::ffi::mempool::Mempool;
 use crate::ffi::port::{ENOTSUP, Errno, Info, Port, Setup};
 use crate::ffi::queue::{FrameBurst, Queues, Refused, Rx, Sent, Started};
 use crate::ffi::text::strerror;
+use crate::shaping::Shaper;
 use crate::steering;
 use netdev::policer::Policer;
 use netdev::{Burst, RxQueue, TxOutcome, TxQueue, burst};
@@ -24,6 +25,7 @@ pub struct SoftCounters {
     pub tx_failed: AtomicU64,
     pub tx_too_big: AtomicU64,
     pub rx_policed: AtomicU64,
+    pub tx_shaped: AtomicU64,
 }
 
 /// What takes effect only when a port starts.
@@ -55,6 +57,7 @@ pub struct Soft {
     pub policer: Arc<Policer>,
     /// Packets are spread over the transmit queues by what they hold.
     pub steering: Arc<AtomicBool>,
+    pub shaper: Arc<Shaper>,
 }
 
 impl Running {
@@ -265,6 +268,7 @@ impl TxQueue for DpdkTx {
     fn send_burst(&mut self, burst: &mut dyn Burst, places: u32) -> TxOutcome {
         if let Some(frames) = burst.as_any().downcast_mut::<FrameBurst>()
             && !self.is_steered()
+            && !self.running.soft.shaper.is_on()
         {
             // Only threads that share the queue ever wait here, and for one batch.
             let r = &*self.running;
@@ -306,8 +310,12 @@ impl DpdkTx {
 
 impl Running {
     fn send(&self, queue: u16, batch: &mut Batch) -> TxOutcome {
+        let (shaped, shaped_bytes) = if self.soft.shaper.is_on() { self.shape(batch) } else { (0, 0) };
         // Only threads that share the queue ever wait here, and for one batch.
-        self.account(self.started.send(queue, self.max_len, batch))
+        let mut outcome = self.account(self.started.send(queue, self.max_len, batch));
+        outcome.dropped_full += shaped;
+        outcome.dropped_bytes += shaped_bytes;
+        outcome
     }
 
     #[inline]
@@ -324,5 +332,17 @@ impl Running {
             dropped_bytes: sent.dropped_bytes,
             ..TxOutcome::default()
         }
+    }
+
+    /// Drops what exceeds the rates of the port's quality of service; returns how many packets and bytes.
+    #[cold]
+    fn shape(&self, batch: &mut Batch) -> (u32, u64) {
+        let mut verdicts = self.soft.shaper.admit(batch.iter()).into_iter();
+        let bytes = |batch: &Batch| batch.iter().map(|p| p.len() as u64).sum::<u64>();
+        let before = (batch.len(), bytes(batch));
+        batch.retain(|_| verdicts.next() == Some(true));
+        let shaped = before.0 - batch.len();
+        self.soft.counters.tx_shaped.fetch_add(shaped as u64, Ordering::Relaxed);
+        (shaped as u32, before.1 - bytes(batch))
     }
 }

@@ -109,8 +109,9 @@ pub fn status(port: Port, link: Link, max_len: usize, mac: EthAddr) -> StringMap
 
 /// The counters that every driver keeps, and our own.
 pub fn stats(c: Counters, soft: &SoftCounters) -> DeviceStats {
-    let [failed, too_big, policed] =
-        [&soft.tx_failed, &soft.tx_too_big, &soft.rx_policed].map(|n| n.load(Ordering::Relaxed));
+    let [failed, too_big, policed, shaped] =
+        [&soft.tx_failed, &soft.tx_too_big, &soft.rx_policed, &soft.tx_shaped]
+            .map(|n| n.load(Ordering::Relaxed));
     let common = dpif::PortStats {
         rx_packets: c.rx_packets,
         tx_packets: c.tx_packets,
@@ -119,14 +120,14 @@ pub fn stats(c: Counters, soft: &SoftCounters) -> DeviceStats {
         rx_errors: c.rx_errors,
         tx_errors: c.tx_errors,
         rx_dropped: policed + c.no_buffer + c.missed,
-        tx_dropped: failed + too_big,
+        tx_dropped: failed + too_big + shaped,
         rx_missed_errors: c.missed,
         ..dpif::PortStats::default()
     };
     let custom = [
         ("ovs_tx_failure_drops", failed),
         ("ovs_tx_mtu_exceeded_drops", too_big),
-        ("ovs_tx_qos_drops", 0),
+        ("ovs_tx_qos_drops", shaped),
         ("ovs_rx_qos_drops", policed),
         ("ovs_tx_invalid_hwol_drops", 0),
     ];

@@ -221,6 +221,43 @@ fn queues_descriptors_and_mtu_are_what_is_asked_for() {
     assert!(sandbox.appctl(&["dpif-netdev/pmd-rxq-show"]).contains("port: p0                queue-id:  2"));
 }
 
+/// Rates that hardly anything passes: what is over them is dropped and counted.
+#[test]
+fn packets_over_the_rates_of_a_port_are_dropped() {
+    let Some(_alone) = ready() else { return };
+    let sandbox = start(daemon_binary());
+    forwards(&sandbox);
+    let types = sandbox.appctl(&["qos/show-types", "out"]);
+    assert_eq!(types, "QoS type: egress-policer\nQoS type: trtcm-policer\n");
+    let qos = |kind: &str, rates: &[&str]| {
+        let kind = format!("type={kind}");
+        let make = ["set", "port", "out", "qos=@q", "--", "--id=@q", "create", "qos", &kind];
+        sandbox.vsctl(&[&make[..], rates].concat());
+    };
+    qos("egress-policer", &["other-config:cir=4600", "other-config:cbs=460"]);
+    assert_eq!(sandbox.appctl(&["qos/show", "out"]), "QoS: out egress-policer\ncbs: 460\ncir: 4600\n");
+    sandbox.until("drops", || counter(&sandbox, "out", "ovs_tx_qos_drops") > 1000);
+    let rates = ["cir=4600", "cbs=460", "eir=0", "ebs=0"].map(|r| format!("other-config:{r}"));
+    qos("trtcm-policer", &rates.each_ref().map(String::as_str));
+    let shown = sandbox.appctl(&["qos/show", "out"]);
+    assert!(
+        shown.starts_with("QoS: out trtcm-policer\ncbs: 460\ncir: 4600\nebs: 0\neir: 0\n\nDefault:\n"),
+        "{shown}"
+    );
+    assert!(shown.contains("  tx_errors: "), "{shown}");
+    sandbox.vsctl(&["clear", "port", "out", "qos"]);
+    assert_eq!(sandbox.appctl(&["qos/show", "out"]), "QoS not configured on out\n");
+    // Other threads, other queues: the port starts anew with as many.
+    sandbox.vsctl(&["set", "Open_vSwitch", ".", "other_config:pmd-cpu-mask=3"]);
+    let queues =
+        |n: u32| sandbox.appctl(&["dpctl/show"]).matches(&format!("configured_tx_queues={n},")).count();
+    sandbox.until("a queue for each thread", || queues(3) == 2);
+    sandbox.vsctl(&["set", "Interface", "out", "other_config:tx-steering=hash"]);
+    let before = counter(&sandbox, "out", "tx_packets");
+    sandbox.until("packets pass", || counter(&sandbox, "out", "tx_packets") > before + 1000);
+    assert!(sandbox.log().contains("out: Tx packet steering mode has been set to 'hash'."));
+}
+
 #[test]
 fn what_cannot_be_is_said() {
     let Some(_alone) = ready() else { return };
