@@ -202,6 +202,18 @@ impl State {
         if self.tunnels.insert(&config, dp_port, owner) { Ok(true) } else { Err(AdminError::TunnelExists) }
     }
 
+    /// The datapath port behind a port has another number now.
+    pub fn move_port(&mut self, id: SwitchId, no: OfPort, new: PortNo) -> Result<(), AdminError> {
+        let port = self.switches.get_mut(&id).ok_or(AdminError::NoSwitch)?;
+        let port = port.ports.get_mut(&no).ok_or(AdminError::NoPort)?;
+        if let Attachment::Datapath(old) = port.attachment {
+            port.attachment = Attachment::Datapath(new);
+            self.owners.remove(&old);
+            self.owners.insert(new, PortOwner { switch: id, port: no });
+        }
+        Ok(())
+    }
+
     /// Changes the other end of a patch port.
     pub fn set_patch_peer(&mut self, id: SwitchId, no: OfPort, peer: &str) -> Result<bool, AdminError> {
         let port = self.switch_mut(id)?.ports.get_mut(&no).ok_or(AdminError::NoPort)?;

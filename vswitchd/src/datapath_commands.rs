@@ -3,7 +3,7 @@
 
 use crate::bridge::Bridges;
 use crate::dpctl::conntrack::{self, Trackers};
-use crate::dpctl::{self, Datapaths, fragments};
+use crate::dpctl::{self, Datapaths, fragments, manage};
 use crate::dpif_commands::{self, Switchable};
 use dpif::Dpif;
 use ofproto::fabric::Fabric;
@@ -28,8 +28,7 @@ pub fn registry() -> Registry<Bridges> {
 
 /// Runs `f` over the datapaths.
 fn on_datapaths(b: &Bridges, f: impl FnOnce(Datapaths<'_>, u64) -> Answer) -> Answer {
-    let all: Vec<Arc<dyn Dpif>> =
-        b.layers().domains().map(|(_, d)| d.datapath.clone() as Arc<dyn Dpif>).collect();
+    let all: Vec<Arc<dyn Dpif>> = b.layers().datapaths().into_iter().map(|d| d as Arc<dyn Dpif>).collect();
     f(&all, b.now_ms())
 }
 
@@ -44,11 +43,17 @@ enum Run {
     /// Datapaths, arguments, and the clock in milliseconds.
     Flows(fn(Datapaths<'_>, &[&str], u64) -> Answer),
     Tracker(fn(Trackers<'_>, &[&str]) -> Answer),
+    Manage(fn(&mut Bridges, &[&str]) -> Answer),
 }
-use Run::{Flows, Tracker};
+use Run::{Flows, Manage, Tracker};
 
 /// Name without its `dpctl/`, usage, least and most arguments; in the order of `dpctl/list-commands`.
-const DPCTL: [(&str, &str, usize, usize, Run); 33] = [
+const DPCTL: [(&str, &str, usize, usize, Run); 39] = [
+    ("add-dp", "dp [iface...]", 1, UNLIMITED, Manage(manage::add_dp)),
+    ("del-dp", "dp", 1, 1, Manage(manage::del_dp)),
+    ("add-if", "dp iface...", 2, UNLIMITED, Manage(manage::add_if)),
+    ("del-if", "dp iface...", 2, UNLIMITED, Manage(manage::del_if)),
+    ("set-if", "dp iface...", 2, UNLIMITED, Manage(manage::set_if)),
     ("dump-dps", "", 0, 0, Flows(|dps, _, _| dpctl::dump_dps(dps))),
     ("show", "[-s] [dp...]", 0, UNLIMITED, Flows(|dps, args, _| dpctl::show(dps, args))),
     ("dump-flows", "[-m] [--names] [dp] [filter=..] [type=..] [pmd=..]", 0, 8, Flows(dpctl::dump_flows)),
@@ -63,6 +68,7 @@ const DPCTL: [(&str, &str, usize, usize, Run); 33] = [
     ("dump-conntrack", "[-m] [-s] [dp] [zone=N]", 0, 6, Tracker(conntrack::dump)),
     ("flush-conntrack", "[dp] [zone=N] [ct-orig-tuple] [ct-reply-tuple]", 0, 4, Tracker(conntrack::flush)),
     ("cache-get-size", "[dp]", 0, UNLIMITED, Flows(|dps, args, _| dpctl::cache_sizes(dps, args))),
+    ("cache-set-size", "dp cache <size>", 3, 3, Manage(manage::cache_set_size)),
     ("ct-stats-show", "[dp] [zone=N]", 0, 5, Tracker(conntrack::stats)),
     ("ct-bkts", "[dp] [gt=N]", 0, 2, Tracker(conntrack::buckets)),
     ("ct-set-maxconns", "[dp] maxconns", 1, 2, Tracker(conntrack::set_maxconns)),
@@ -97,10 +103,8 @@ fn add_dpctl(r: &mut Registry<Bridges>) {
             let args = dpctl::check_options(args)?;
             match &run {
                 Flows(f) => on_datapaths(b, |dps, now_ms| f(dps, &args, now_ms)),
-                Tracker(f) => {
-                    let all: Vec<_> = b.layers().domains().map(|(_, d)| d.datapath.clone()).collect();
-                    f(&all, &args)
-                }
+                Tracker(f) => f(&b.layers().datapaths(), &args),
+                Manage(f) => f(b, &args),
             }
         });
     }

@@ -1,6 +1,7 @@
 //! `netdev-dummy/*`: what tests do with dummy ports (`--enable-dummy`).
 
 use super::bridges::Bridges;
+use crate::dpctl::manage::change_port_number;
 use dpif::text::{Fitness, parse_exact_key};
 use netdev::dummy::DummyRegistry;
 use netdev::dummy::commands::{conn_state, ip4addr, ip6addr, receive, set_admin_state};
@@ -33,6 +34,8 @@ pub fn registry() -> Registry<Bridges> {
             command(b.layers().env().dummies(), args)
         });
     }
+    const RENUMBER: &str = "dpif-dummy/change-port-number";
+    r.add_sync(RENUMBER, "dp port new-number", 3, 3, change_port_number);
     r
 }
 

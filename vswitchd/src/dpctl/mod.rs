@@ -6,6 +6,7 @@ pub mod conntrack;
 mod ct_match;
 mod flows;
 pub mod fragments;
+pub mod manage;
 mod normalize;
 mod show;
 #[cfg(test)]

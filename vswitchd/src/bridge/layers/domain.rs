@@ -68,7 +68,7 @@ impl Domain {
         let handler: Arc<dyn UpcallHandler> = fabric.clone();
         datapath.set_upcall_handler(handler);
         datapath.set_flow_limit(global.flow_limit.min(FLOW_LIMIT_AT_FIRST) as usize);
-        let local = open_local(kind, env, &datapath);
+        let local = open_local(kind, &format!("ovs-{kind}"), env, &datapath);
         let has_dummies = env.dummy_level() != DummyLevel::Off;
         let openflow = OpenFlow::new(&fabric, tls, has_dummies);
         let monitor = Monitor::start(&fabric, vlog::set_thread_name)
@@ -180,10 +180,9 @@ impl Domain {
 }
 
 /// The device through which the host could use the datapath itself. Nothing depends on it.
-fn open_local(kind: &str, env: &Env, datapath: &Datapath) -> Option<Arc<dyn Netdev>> {
-    let name = format!("ovs-{kind}");
+pub(super) fn open_local(kind: &str, name: &str, env: &Env, datapath: &Datapath) -> Option<Arc<dyn Netdev>> {
     let device_kind = if kind == "dummy" { "dummy-internal" } else { "internal" };
-    let opened = env.open(device_kind, &name).map_err(|e| e.to_string()).and_then(|device| {
+    let opened = env.open(device_kind, name).map_err(|e| e.to_string()).and_then(|device| {
         datapath.port_add(device.clone(), Some(PortNo::LOCAL)).map_err(|e| e.to_string())?;
         Ok(device)
     });

@@ -21,8 +21,10 @@ pub use tunnels::UnderlayKeeper;
 use super::backend::Backend;
 use crate::config::{BridgeConfig, GlobalConfig, InterfaceConfig, PortConfig, RemotesConfig, SwitchSettings};
 use clock::Clock;
+use datapath::Datapath;
+use dpif::PortNo;
 use flow::EthAddr;
-use netdev::Env;
+use netdev::{DummyLevel, Env};
 use ofproto::ids::{OfPort, SwitchId};
 use ofproto::switch::Switch;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +39,8 @@ pub struct Layers {
     global: GlobalConfig,
     /// By datapath type.
     domains: BTreeMap<String, Domain>,
+    /// Datapaths that no bridge uses (`dpctl/add-dp`).
+    by_hand: Vec<Arc<Datapath>>,
     bridges: BTreeMap<String, LayerBridge>,
     keeper: UnderlayKeeper,
     /// Bridges whose ports changed, so that the MTU of internal ports may have to.
@@ -60,6 +64,7 @@ impl Layers {
             tls,
             global,
             domains: BTreeMap::new(),
+            by_hand: Vec::new(),
             bridges: BTreeMap::new(),
             keeper,
             unlevel: BTreeSet::new(),
@@ -73,6 +78,51 @@ impl Layers {
     /// The datapaths that exist, by type.
     pub fn domains(&self) -> impl Iterator<Item = (&str, &Domain)> {
         self.domains.iter().map(|(kind, domain)| (kind.as_str(), domain))
+    }
+
+    /// All datapaths: those of bridges, and those made by hand.
+    pub fn datapaths(&self) -> Vec<Arc<Datapath>> {
+        self.domains.values().map(|d| &d.datapath).chain(&self.by_hand).cloned().collect()
+    }
+
+    /// Makes a datapath that no bridge uses, `TYPE@NAME`, with its own device. An error is the system's word.
+    pub fn add_datapath(&mut self, full: &str) -> Result<(), String> {
+        let (kind, name) = full.split_once('@').unwrap_or((full, full));
+        let datapath = Datapath::new(full, self.clock.clone());
+        datapath.set_number_by_name(self.env.dummy_level() != DummyLevel::Off);
+        let local = domain::open_local(kind, name, &self.env, &datapath);
+        local.ok_or_else(|| "No such device".to_owned())?;
+        self.by_hand.push(datapath);
+        Ok(())
+    }
+
+    /// Forgets a datapath that no bridge uses.
+    pub fn del_datapath(&mut self, full: &str) {
+        self.by_hand.retain(|d| dpif::Dpif::name(d.as_ref()) != full);
+    }
+
+    /// Gives a port of a datapath another number, and tells the switch that has it.
+    pub fn renumber(
+        &mut self,
+        datapath: &Datapath,
+        name: &str,
+        old: PortNo,
+        new: PortNo,
+    ) -> Result<(), String> {
+        datapath.port_renumber(name, new).map_err(|e| e.to_string())?;
+        for bridge in self.bridges.values_mut() {
+            let Some(domain) = self.domains.get(&bridge.datapath_type) else { continue };
+            let is_it = |p: &&mut LayerPort| p.datapath_port == Some(old) && p.device.name() == name;
+            if std::ptr::eq(domain.datapath.as_ref(), datapath)
+                && let Some(port) = bridge.ports.values_mut().find(is_it)
+            {
+                port.datapath_port = Some(new);
+                let moved = domain.fabric.write().move_port(bridge.switch, port.ofport, new);
+                moved.map_err(|e| e.to_string())?;
+                domain.fabric.changed();
+            }
+        }
+        Ok(())
     }
 
     /// Names of the bridges, in order.
