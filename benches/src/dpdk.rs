@@ -19,8 +19,8 @@ pub fn stock_in(directory: &Path) -> PathBuf {
     link
 }
 
-/// Frames that wait at the switch's end of a wire: as many as descriptors of a `dpdk` port by default.
-const RING: u32 = 2048;
+/// Frames that wait at the switch's end of a wire.
+const RING: u32 = 8192;
 
 /// What [`configure`] asks for: DPDK, a polling thread on core 1, and the bridge `br0`.
 pub fn configure(sandbox: &Sandbox, other_config: &[&str], fail_mode: &str) {

@@ -3,6 +3,8 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
+pub mod dpdk;
+
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

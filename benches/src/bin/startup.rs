@@ -1,7 +1,7 @@
 //! From exec to the first packet that a switch with four `dpdk` ports forwards, by phase: Debian's
 //! `ovs-vswitchd-dpdk` and our daemon in turn, medians.
 //!
-//! `startup [rounds [MiB]]`: 3 rounds with 1024 MiB of hugepages taken at the start (`dpdk-socket-mem`; 0: as the
+//! `startup [rounds [MiB]]`: 7 rounds with 1024 MiB of hugepages taken at the start (`dpdk-socket-mem`; 0: as the
 //! daemon needs them). The database says everything before the daemon starts. The ports are wires
 //! (`net_af_packet`); a frame comes in by the first every millisecond, and the bridge floods it. Phases end with
 //! lines of the daemon's log. Run it by `unshare -n`; needs root, the hugepages, Debian's
@@ -118,7 +118,7 @@ fn measure(daemon: &Path, socket_mem: &str) -> Vec<f64> {
 fn main() {
     let mut args = std::env::args().skip(1);
     let mut number = |default| args.next().map_or(default, |n| n.parse::<u32>().expect("a number"));
-    let (rounds, mib) = (number(3), number(1024));
+    let (rounds, mib) = (number(7), number(1024));
     let socket_mem = match mib {
         0 => String::new(),
         mib => format!("other_config:dpdk-socket-mem=\"{mib}\""),
