@@ -119,12 +119,9 @@ impl Dpdk {
 
     /// How many threads send: as many transmit queues are asked for when a port starts.
     ///
-    /// Ports that were started with another number ask for a restart ([`Netdev::needs_reopen`]).
+    /// Ports that run keep the queues that they have, which threads then share: not every driver starts again.
     pub fn set_senders(&self, threads: u16) {
-        let threads = threads.max(1);
-        if self.senders.swap(threads, Ordering::Relaxed) != threads {
-            self.open_devices().iter().for_each(|d| d.want_senders(threads));
-        }
+        self.senders.store(threads.max(1), Ordering::Relaxed);
     }
 
     pub(crate) fn senders(&self) -> u16 {

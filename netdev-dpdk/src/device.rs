@@ -101,12 +101,6 @@ impl DpdkDevice {
         self.state.lock().running.clone()
     }
 
-    /// So many threads send now.
-    pub(crate) fn want_senders(&self, threads: u16) {
-        self.state.lock().wanted.n_txq = threads;
-        self.changed();
-    }
-
     /// Notices a change of the link, and that the device asks to be reset.
     pub(crate) fn look_at_link(&self) {
         let mut state = self.state.lock();

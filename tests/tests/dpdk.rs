@@ -247,11 +247,6 @@ fn packets_over_the_rates_of_a_port_are_dropped() {
     assert!(shown.contains("  tx_errors: "), "{shown}");
     sandbox.vsctl(&["clear", "port", "out", "qos"]);
     assert_eq!(sandbox.appctl(&["qos/show", "out"]), "QoS not configured on out\n");
-    // Other threads, other queues: the port starts anew with as many.
-    sandbox.vsctl(&["set", "Open_vSwitch", ".", "other_config:pmd-cpu-mask=3"]);
-    let queues =
-        |n: u32| sandbox.appctl(&["dpctl/show"]).matches(&format!("configured_tx_queues={n},")).count();
-    sandbox.until("a queue for each thread", || queues(3) == 2);
     sandbox.vsctl(&["set", "Interface", "out", "other_config:tx-steering=hash"]);
     let before = counter(&sandbox, "out", "tx_packets");
     sandbox.until("packets pass", || counter(&sandbox, "out", "tx_packets") > before + 1000);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 type Answer = Result<String, String>;
 
 const EXISTS: &str = "File exists";
+const BUSY: &str = "Device or resource busy";
 const NO_DEVICE: &str = "No such device";
 const NO_TYPE: &str = "Address family not supported by protocol";
 
@@ -21,8 +22,8 @@ pub fn add_dp(b: &mut Bridges, args: &[&str]) -> Answer {
     let full = format!("{kind}@{name}");
     let cause = match kind {
         _ if b.layers().datapaths().iter().any(|d| d.name() == full) => Some(EXISTS.to_owned()),
-        // What the kernel would have is served without it for bridges of the database only.
-        "netdev" | "dummy" => b.layers_mut().add_datapath(&full).err(),
+        "netdev" | "dummy" | "system" if is_taken(b, &full) => Some(INVALID.to_owned()),
+        "netdev" | "dummy" | "system" => b.layers_mut().add_datapath(&full).err(),
         _ => Some(NO_TYPE.to_owned()),
     };
     match cause {
@@ -40,12 +41,18 @@ pub fn del_dp(b: &mut Bridges, args: &[&str]) -> Answer {
     Ok(String::new())
 }
 
+/// Whether a datapath of another type has the name.
+fn is_taken(b: &Bridges, given: &str) -> bool {
+    let Some((_, name)) = given.split_once('@') else { return false };
+    b.layers().datapaths().iter().any(|d| names(name, &d.name()))
+}
+
 fn open(b: &Bridges, args: &[&str]) -> Result<Arc<Datapath>, String> {
     let given = args.first().copied().unwrap_or_default();
     let found = b.layers().datapaths().into_iter().find(|d| names(given, &d.name()));
     found.ok_or_else(|| {
         let mut out = Output::default();
-        out.error("opening datapath", Some(NO_DEVICE));
+        out.error("opening datapath", Some(if is_taken(b, given) { INVALID } else { NO_DEVICE }));
         out.finish().err().unwrap_or_default()
     })
 }
@@ -106,7 +113,9 @@ fn add_one(out: &mut Output, env: &Env, dp: &Datapath, given: &str, text: &str) 
     if let Err(e) = device.configure(&options) {
         out.error(&e.to_string(), None);
     } else if let Err(e) = dp.port_add(device.clone(), wanted) {
-        out.error(&format!("adding {name} to {given} failed"), Some(&e.to_string()));
+        let is_number = wanted.is_some_and(|no| dp.netdev(no).is_some_and(|d| d.name() != name));
+        let why = if is_number { BUSY.to_owned() } else { e.to_string() };
+        out.error(&format!("adding {name} to {given} failed"), Some(&why));
     } else if let Err(e) = device.set_admin_up(true) {
         out.error(&format!("{name}: failed bringing interface up"), Some(&cause(&e)));
     }
