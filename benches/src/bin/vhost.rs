@@ -87,18 +87,17 @@ fn switch(daemon: &Path) -> Sandbox {
     sandbox
 }
 
-/// Packets that the guests got, and drops on the way to them.
-fn arrived(sandbox: &Sandbox) -> (f64, f64) {
-    let text = sandbox.ofctl(&["dump-ports", "br0"]);
-    let sum = |label: &str| {
-        let numbers = text.split("tx pkts=").skip(1).filter_map(|t| {
-            let line = t.lines().next()?;
-            let at = if label.is_empty() { Some(line) } else { line.split_once(label).map(|(_, r)| r) };
-            at?.split(',').next()?.trim().parse::<f64>().ok()
-        });
-        numbers.sum()
-    };
-    (sum(""), sum("drop="))
+/// Packets that the guests got, and drops on the way to them; `None` while one is not connected.
+fn arrived(sandbox: &Sandbox) -> Option<(f64, f64)> {
+    let (mut packets, mut drops) = (0.0, 0.0);
+    for port in ["1", "2"] {
+        let text = sandbox.ofctl(&["dump-ports", "br0", port]);
+        let line = text.split("tx pkts=").nth(1)?.lines().next()?;
+        let number = |text: &str| text.split(',').next()?.trim().parse::<f64>().ok();
+        packets += number(line)?;
+        drops += number(line.split_once("drop=")?.1)?;
+    }
+    Some((packets, drops))
 }
 
 /// The share of its time that the polling thread spent on packets, since the counts were cleared.
@@ -157,8 +156,8 @@ fn thread(process: u32, name: &str) -> u32 {
 fn cell(sandbox: &Sandbox, layout: &str, size: u32, hz: f64) -> Result<Figure, String> {
     let end = Instant::now() + PATIENCE;
     let guests = Guests::start(sandbox, layout, size);
-    let begin = arrived(sandbox).0;
-    while arrived(sandbox).0 < begin + 100_000.0 {
+    let mut begin = None;
+    while !arrived(sandbox).is_some_and(|(n, _)| n > *begin.get_or_insert(n) + 100_000.0) {
         if Instant::now() > end {
             return Err(fs::read_to_string(sandbox.path("testpmd.log")).unwrap_or_default());
         }
@@ -167,9 +166,10 @@ fn cell(sandbox: &Sandbox, layout: &str, size: u32, hz: f64) -> Result<Figure, S
     let _favour = Favour::new(sandbox.daemon_pid(), guests.0.id());
     sleep(WARM);
     sandbox.appctl(&["dpif-netdev/pmd-stats-clear"]);
-    let (start, before) = (Instant::now(), arrived(sandbox));
+    let (start, before) = (Instant::now(), arrived(sandbox).ok_or("a guest went")?);
     sleep(MEASURE);
-    let (busy, after, seconds) = (busy(sandbox), arrived(sandbox), start.elapsed().as_secs_f64());
+    let (busy, after) = (busy(sandbox), arrived(sandbox).ok_or("a guest went")?);
+    let seconds = start.elapsed().as_secs_f64();
     let pps = (after.0 - before.0) / seconds;
     Ok(Figure { pps, cycles: busy * hz / pps, dropped: after.1 - before.1 })
 }
