@@ -9,6 +9,7 @@ use crate::switch::{State, Switch};
 use dpif::PortNo;
 use dpif::tunnel::TunnelConfig;
 use hashbrown::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How long a port number that was in use stays unused if others are free.
@@ -152,6 +153,7 @@ impl State {
             created_ms: now_ms,
             virtual_stats: Arc::new(VirtualStats::default()),
             bfd: None,
+            queue_dscp: BTreeMap::new(),
         };
         switch.names.ports.insert(port.name.clone(), no);
         switch.ports.insert(no, port);

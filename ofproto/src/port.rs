@@ -5,6 +5,7 @@ use crate::ids::{BundleId, OfPort, SwitchId};
 use dpif::PortNo;
 use dpif::tunnel::{PacketTypeMode, TunnelConfig};
 use flow::EthAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -74,6 +75,8 @@ pub struct Port {
     pub virtual_stats: Arc<VirtualStats>,
     /// Its BFD session, if it has one.
     pub bfd: Option<Arc<Bfd>>,
+    /// The DSCP (0 to 63) that IP packets for a queue leave with (`Queue.dscp`), by queue.
+    pub queue_dscp: BTreeMap<u32, u8>,
 }
 
 impl Port {

@@ -240,6 +240,43 @@ fn a_port_is_shaped() {
     assert!(free > 2.0 * shaped, "{free} bit/s without a queue");
 }
 
+/// What a queue is for goes there, marked as the queue asks, whatever other packets come between.
+#[test]
+fn packets_go_to_the_queue_that_flows_name() {
+    let Some(lan) = Lan::with_hosts(2) else { return };
+    let qos = "-- set port h2 qos=@q -- --id=@q create qos type=linux-htb other-config:max-rate=100000000 \
+               queues:1=@q1 queues:2=@q2 -- --id=@q1 create queue other-config:min-rate=1000000 \
+               -- --id=@q2 create queue other-config:min-rate=1000000 dscp=46";
+    lan.sandbox.vsctl(&qos.split_whitespace().collect::<Vec<_>>());
+    lan.settle();
+    for flow in [
+        "priority=9,icmp,nw_tos=32,in_port=1,actions=set_queue:1,output:2",
+        "priority=9,icmp,nw_tos=64,in_port=1,actions=enqueue(2,2)",
+    ] {
+        lan.sandbox.ofctl(&["add-flow", "br0", flow]);
+    }
+    let sent = |class: &str| -> u64 {
+        let text = lan.run(SWITCH, &format!("tc -s class show dev h2 classid {class}"));
+        let packets = text.split_whitespace().skip_while(|w| *w != "bytes").nth(1);
+        packets.and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{text}"))
+    };
+    let classes = ["1:1", "1:2", "1:3"];
+    let before = classes.map(sent);
+    let mut marked = lan.command("h2", "timeout 20 tcpdump -nn -c 8 -i eth0 icmp[0]==8 and ip[1]==0xb8");
+    let marked =
+        marked.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    for (tos, count) in [("0x20", 7), ("0x40", 8), ("0", 5)] {
+        lan.run("h1", &format!("ping -n -Q {tos} -c {count} -i 0.05 10.0.0.2"));
+    }
+    let after = classes.map(sent);
+    let grown: Vec<u64> = before.iter().zip(after).map(|(before, after)| after - before).collect();
+    assert_eq!(grown[1..], [7, 8], "{grown:?}");
+    assert!((5..5 + 7).contains(&grown[0]), "the default queue has the others, and ARP: {grown:?}");
+    let seen = String::from_utf8_lossy(&marked.wait_with_output().unwrap().stdout).into_owned();
+    assert_eq!(seen.matches("ICMP echo request").count(), 8, "{seen}");
+}
+
 /// A mirror sends what two hosts say to each other to a third.
 #[test]
 fn a_mirror_shows_both_directions() {

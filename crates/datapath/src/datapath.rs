@@ -50,6 +50,10 @@ pub struct Datapath {
 #[derive(Default)]
 pub(crate) struct State {
     pub ports: BTreeMap<PortNo, Port>,
+    /// The names of their devices.
+    names: HashSet<String>,
+    /// No number below is free.
+    lowest_free: u32,
     pub threads: Vec<Handle>,
     pub config: PollConfig,
     /// Receive queues that no thread can take.
@@ -83,6 +87,9 @@ struct Handler {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
+
+/// Numbers that ports can be given.
+const NUMBERS: std::ops::Range<u32> = 1..crate::PORTS_MAX as u32;
 
 /// Index of the control context among the users of a port's transmit queues.
 pub(crate) const CONTROL_TX: usize = 0;
@@ -118,7 +125,7 @@ impl Datapath {
     /// Adds a port, under the number `wanted` if it is free, and starts to receive from it.
     pub fn port_add(&self, netdev: Arc<dyn Netdev>, wanted: Option<PortNo>) -> Result<PortNo, PortError> {
         let mut state = self.state.lock();
-        if state.ports.values().any(|p| p.netdev.name() == netdev.name()) {
+        if state.names.contains(netdev.name()) {
             return Err(PortError::Exists);
         }
         let no = match wanted {
@@ -130,6 +137,10 @@ impl Datapath {
             return Err(PortError::NoNumber);
         }
         let upcalls = self.shared.queues.port();
+        state.names.insert(netdev.name().to_owned());
+        if no.0 == state.lowest_free.max(NUMBERS.start) {
+            state.lowest_free = no.0 + 1;
+        }
         let port = Port {
             netdev,
             counters: BTreeMap::new(),
@@ -148,7 +159,6 @@ impl Datapath {
     }
 
     fn choose_number(&self, state: &State, name: &str) -> Option<PortNo> {
-        const NUMBERS: std::ops::Range<u32> = 1..crate::PORTS_MAX as u32;
         let is_free = |no: &u32| NUMBERS.contains(no) && !state.ports.contains_key(&PortNo(*no));
         let kept = state.reserved.get(name).map(|no| no.0);
         let named = || {
@@ -159,8 +169,9 @@ impl Datapath {
             return Some(PortNo(no));
         }
         let reserved: HashSet<u32> = state.reserved.values().map(|no| no.0).collect();
-        let unreserved = NUMBERS.filter(|no| !reserved.contains(no)).find(is_free);
-        unreserved.or_else(|| NUMBERS.clone().find(is_free)).map(PortNo)
+        let rest = state.lowest_free.max(NUMBERS.start)..NUMBERS.end;
+        let unreserved = rest.clone().filter(|no| !reserved.contains(no)).find(is_free);
+        unreserved.or_else(|| rest.clone().find(is_free)).map(PortNo)
     }
 
     /// Opens a port for every thread, and only then receives from it.
@@ -205,6 +216,8 @@ impl Datapath {
         self.close_rx(state, no);
         self.withdraw_port(state, no);
         let Some(port) = state.ports.remove(&no) else { return };
+        state.names.remove(port.netdev.name());
+        state.lowest_free = state.lowest_free.min(no.0);
         self.shared.dummies.write().retain(|d| !Arc::ptr_eq(d, &port.netdev));
         if let Some(dummy) = port.netdev.as_dummy() {
             let _ = dummy.set_sink(None);
@@ -356,6 +369,7 @@ impl Port {
             offloads: self.netdev.tx_offloads(),
             tunnel: self.netdev.as_tunnel().is_some().then(|| Arc::clone(&self.netdev)),
             pending: Default::default(),
+            queue: 0,
             counters: Arc::clone(self.counters.entry(tx).or_default()),
             upcalls: Arc::clone(&self.upcalls),
         }))

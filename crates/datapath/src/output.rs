@@ -58,6 +58,7 @@ impl Worker {
             self.stats.sent_batches.add(1);
             self.stats.sent.add(send(local));
         }
+        local.turn_to(0);
         let outcome = local.tx.send_burst(burst, places);
         self.stats.sent_batches.add(1);
         self.stats.sent.add(account(local, outcome, bytes));
@@ -79,9 +80,14 @@ impl Worker {
     pub(crate) fn queue(&mut self, port: u32, mut item: Item) {
         truncate(&mut item);
         let Some(local) = self.ports.get_mut(port) else { return };
-        if local.pending.is_empty() {
+        // What waits for another queue goes first: a batch has one.
+        if local.queue != item.meta.skb_priority && !local.pending.is_empty() {
+            self.stats.sent_batches.add(1);
+            self.stats.sent.add(send(local));
+        } else if local.pending.is_empty() {
             self.dirty.push(port);
         }
+        local.turn_to(item.meta.skb_priority);
         local.pending.push(item.packet);
         if local.pending.is_full() {
             self.stats.sent_batches.add(1);
@@ -98,6 +104,16 @@ impl Worker {
                 self.stats.sent_batches.add(1);
                 self.stats.sent.add(send(local));
             }
+        }
+    }
+}
+
+impl LocalPort {
+    /// Directs packets to come to `queue`. Nothing may wait for another one.
+    fn turn_to(&mut self, queue: u32) {
+        if self.queue != queue {
+            self.queue = queue;
+            self.tx.set_queue(queue);
         }
     }
 }

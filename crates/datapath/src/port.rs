@@ -12,6 +12,8 @@ pub(crate) struct LocalPort {
     pub offloads: netdev::TxOffloads,
     /// What is to be sent when the batch is done.
     pub pending: Batch,
+    /// The queue that all of it goes to (`set_queue`).
+    pub queue: u32,
     /// The device, if it is a tunnel.
     pub tunnel: Option<Arc<dyn Netdev>>,
     pub counters: Arc<PortCounters>,

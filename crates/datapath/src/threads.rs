@@ -250,26 +250,21 @@ pub(crate) fn polled_queues(state: &State) -> Vec<Queue> {
 
 /// Spreads the queues of other ports over the socket threads that stay: each to the one with the fewest.
 fn place_waited(state: &mut State, extra: &[usize]) {
-    let threads: Vec<usize> = {
-        let waiters = state.threads.iter().filter(|t| t.kind == Kind::Socket && !extra.contains(&t.tx));
-        waiters.map(|t| t.tx).collect()
-    };
-    let places = |p: &Port| p.rx.iter().map(|r| (r.id, r.thread)).collect::<Vec<_>>();
-    let waited = state.ports.iter().filter(|(_, p)| !p.netdev.is_polled());
-    let queues: Vec<_> = waited.flat_map(|(no, p)| places(p).into_iter().map(|r| (no.0, r))).collect();
-    let mut load: BTreeMap<usize, usize> = threads.iter().map(|t| (*t, 0)).collect();
-    for (_, (_, thread)) in &queues {
-        if let Some(n) = thread.as_ref().and_then(|t| load.get_mut(t)) {
-            *n += 1;
+    let stays = |t: &&Handle| t.kind == Kind::Socket && !extra.contains(&t.tx);
+    let mut load: BTreeMap<usize, usize> = state.threads.iter().filter(stays).map(|t| (t.tx, 0)).collect();
+    let mut homeless = Vec::new();
+    for (no, port) in state.ports.iter().filter(|(_, p)| !p.netdev.is_polled()) {
+        for place in &port.rx {
+            match place.thread.and_then(|t| load.get_mut(&t)) {
+                Some(n) => *n += 1,
+                None => homeless.push((no.0, place.id)),
+            }
         }
     }
-    for (port, (id, thread)) in queues {
-        if thread.is_some_and(|t| threads.contains(&t)) {
-            continue;
-        }
-        let Some(to) = threads.iter().copied().min_by_key(|t| load.get(t).copied()) else { continue };
-        *load.entry(to).or_default() += 1;
-        move_queue(state, port, id, Some(to));
+    for (port, id) in homeless {
+        let Some((to, n)) = load.iter_mut().min_by_key(|(_, n)| **n) else { return };
+        *n += 1;
+        move_queue(state, port, id, Some(*to));
     }
 }
 

@@ -291,6 +291,10 @@ pub trait TxQueue: Send {
     fn takes_loans(&self) -> bool {
         false
     }
+
+    /// The queue (`set_queue`, number of a row of the QoS table's `queues`) that the batches to come go to; 0, the
+    /// default queue, at first. A device without queues takes no notice.
+    fn set_queue(&mut self, _queue: u32) {}
 }
 
 /// What became of a batch.

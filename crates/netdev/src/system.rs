@@ -9,7 +9,7 @@ use crate::device::*;
 use crate::linux::LinuxDevice;
 use crate::qos::{QosReport, QosSettings};
 use crate::sys::packet_socket::{Frame, PacketSocket, VlanTag};
-use crate::virtio;
+use crate::{tc, virtio};
 use flow::EthAddr;
 use packet::{Batch, Packet};
 use parking_lot::Mutex;
@@ -117,7 +117,7 @@ impl Netdev for SystemDevice {
             context: format!("{}: packet socket", self.device.name),
             source,
         })?;
-        Ok(Box::new(SystemTx { device: self.device.clone(), socket }))
+        Ok(Box::new(SystemTx { device: self.device.clone(), socket, queue: 0 }))
     }
     fn tx_offloads(&self) -> TxOffloads {
         ALL_OFFLOADS
@@ -207,6 +207,8 @@ fn restore_tag(packet: &mut Packet, tag: VlanTag) {
 struct SystemTx {
     device: Arc<LinuxDevice>,
     socket: PacketSocket,
+    /// What the socket's priority stands for.
+    queue: u32,
 }
 
 impl TxQueue for SystemTx {
@@ -239,6 +241,12 @@ impl TxQueue for SystemTx {
         }
         batch.clear();
         outcome
+    }
+
+    fn set_queue(&mut self, queue: u32) {
+        if queue != self.queue && self.socket.set_priority(tc::priority_of(queue)).is_ok() {
+            self.queue = queue;
+        }
     }
 }
 

@@ -18,6 +18,12 @@ const PARENT_MINOR: u16 = 0xfffe;
 /// Queues that a device can have.
 pub const QUEUES: u32 = 0xf000;
 
+/// The priority by which a packet finds the class of `queue` (tc-htb(8)); 0 for the default queue and for one that
+/// cannot be.
+pub(crate) fn priority_of(queue: u32) -> u32 {
+    if (1..QUEUES).contains(&queue) { MAJOR | (queue + 1) } else { 0 }
+}
+
 const KIND: u16 = 1;
 const OPTIONS: u16 = 2;
 const STATS2: u16 = 7;
@@ -298,6 +304,14 @@ impl Tc {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn queues_are_found_by_priority() {
+        assert_eq!(priority_of(0), 0, "the default");
+        assert_eq!(priority_of(1), 0x0001_0002);
+        assert_eq!(priority_of(QUEUES - 1), 0x0001_f000);
+        assert_eq!((priority_of(QUEUES), priority_of(u32::MAX)), (0, 0));
+    }
 
     #[test]
     fn ticks_are_the_kernels() {

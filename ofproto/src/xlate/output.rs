@@ -10,6 +10,10 @@ use dpif::{Action, ControllerUserdata, DropReason, Userdata, Userspace};
 use dpif::{CommitOptions, commit};
 use flow::U128;
 use openflow::action::{Controller, reason};
+use packet::proto::ethertype;
+
+/// The DSCP's bits of an IP header's type of service or traffic class (RFC 2474).
+const DSCP_MASK: u8 = 0xfc;
 
 impl<'a> Ctx<'a> {
     /// The `output` action.
@@ -64,7 +68,9 @@ impl<'a> Ctx<'a> {
         match &port.attachment {
             Attachment::Patch { .. } => self.cross_patch(port),
             Attachment::Datapath(dp_port) => {
+                let tos = self.mark_queue(port);
                 self.commit();
+                self.flow.nw_tos = tos;
                 if let Some(tunnel) = self.terminate(port) {
                     self.actions.push(Action::TunnelPop(tunnel));
                 } else {
@@ -76,11 +82,29 @@ impl<'a> Ctx<'a> {
                 self.mirror_egress(port.bundle);
             }
             Attachment::Tunnel { port: dp_port, config } => {
+                let tos = self.mark_queue(port);
                 self.send_to_tunnel(port, *dp_port, config);
+                self.flow.nw_tos = tos;
                 self.mirror_egress(port.bundle);
             }
             Attachment::None => self.detail("output port has no device"),
         }
+    }
+
+    /// Gives an IP packet the DSCP of its queue at `port`; returns the former one, which it has again behind the port.
+    fn mark_queue(&mut self, port: &Port) -> u8 {
+        let former = self.flow.nw_tos;
+        if !port.queue_dscp.is_empty() {
+            self.wc.skb_priority = u32::MAX;
+            let dscp = port.queue_dscp.get(&self.flow.skb_priority);
+            if let Some(dscp) =
+                dscp.filter(|_| matches!(self.flow.dl_type, ethertype::IPV4 | ethertype::IPV6))
+            {
+                self.wc.nw_tos |= DSCP_MASK;
+                self.flow.nw_tos = (former & !DSCP_MASK) | (dscp << 2 & DSCP_MASK);
+            }
+        }
+        former
     }
 
     /// Puts the packet into the switch at the other end of a patch cable.

@@ -6,6 +6,7 @@ use netdev::Policing;
 use netdev::qos::QosSettings;
 use ovsdb_shim::Row;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Numbers that an OpenFlow port can ask for: 1 up to this one, exclusive.
@@ -34,6 +35,8 @@ pub struct InterfaceConfig {
     pub bfd: BTreeMap<String, String>,
     /// Of the port that it belongs to.
     pub qos: Option<QosSettings>,
+    /// The DSCP that packets of a queue leave with (`Queue.dscp`), by queue.
+    pub queue_dscp: BTreeMap<u32, u8>,
     pub other_config: BTreeMap<String, String>,
 }
 
@@ -64,6 +67,7 @@ impl InterfaceConfig {
             policing: policing(row),
             bfd: row.string_map("bfd"),
             qos: qos(reader, port),
+            queue_dscp: queue_dscp(reader, port),
             other_config: row.string_map("other_config"),
         })
     }
@@ -89,17 +93,25 @@ fn ofport(row: &Row, column: &str) -> Option<u16> {
     u16::try_from(no).ok()
 }
 
+/// The rows of a port's queues, by their numbers.
+fn queues<'a>(reader: &Reader<'a>, qos: &Row) -> Vec<(u32, &'a Arc<Row>)> {
+    let queue = |(id, uuid)| Some((u32::try_from(id).ok()?, reader.snapshot.row("Queue", uuid)?));
+    qos.int_uuid_map("queues").filter_map(queue).collect()
+}
+
+fn queue_dscp(reader: &Reader<'_>, port: &Row) -> BTreeMap<u32, u8> {
+    let qos = reader.snapshot.follow(port, "qos", "QoS").find(|qos| !qos.str("type").is_empty());
+    let dscp = |(id, queue): (u32, &Arc<Row>)| Some((id, u8::try_from(queue.opt_int("dscp")?).ok()?));
+    qos.into_iter().flat_map(|qos| queues(reader, qos)).filter_map(dscp).collect()
+}
+
 /// The queues that a port asks for.
 fn qos(reader: &Reader<'_>, port: &Row) -> Option<QosSettings> {
     let row = reader.snapshot.follow(port, "qos", "QoS").next()?;
-    let queue = |(id, uuid): (i64, Uuid)| {
-        let queue = reader.snapshot.row("Queue", uuid)?;
-        Some((u32::try_from(id).ok()?, queue.string_map("other_config")))
-    };
     Some(QosSettings {
         kind: row.str("type").to_owned(),
         options: row.string_map("other_config"),
-        queues: row.int_uuid_map("queues").filter_map(queue).collect(),
+        queues: queues(reader, row).into_iter().map(|(id, q)| (id, q.string_map("other_config"))).collect(),
     })
     .filter(|qos| !qos.kind.is_empty())
 }

@@ -106,6 +106,12 @@ impl PacketSocket {
         ARENA.with_borrow_mut(|arena| arena.receive(self.0.as_fd(), want.min(BATCH_LEN), each))
     }
 
+    /// The kernel's `skb->priority` of packets to come (socket(7), `SO_PRIORITY`): of a device with queues the handle
+    /// of a class.
+    pub fn set_priority(&self, priority: u32) -> io::Result<()> {
+        set_option(self.0.as_fd(), libc::SOL_SOCKET, libc::SO_PRIORITY, priority)
+    }
+
     /// Sends `packets` in order to `ifindex` until one is refused. Returns how many went out; an error
     /// concerns the first packet.
     pub fn send(&self, ifindex: u32, packets: &[Packet]) -> io::Result<usize> {

@@ -105,6 +105,7 @@ impl Layers {
             openflow.devices.insert(switch, port.ofport, port.device.clone());
         }
         self.announce(bridge, port.ofport, None);
+        self.mark_queues(bridge, port.ofport, config);
         self.watch(bridge, &mut port, config);
         if let Some(b) = self.bridges.get_mut(bridge) {
             b.ports.insert(name.clone(), port);
@@ -214,9 +215,18 @@ impl Layers {
         if let (Some(port), Some((_, domain))) = (self.port(bridge, name), self.home(bridge)) {
             port.pin_queues(config, domain);
         }
+        self.mark_queues(bridge, ofport, config);
         self.rewatch(bridge, config);
         self.refresh_link(bridge, name);
         Ok(())
+    }
+
+    /// Tells the switch how packets for a port's queues are marked.
+    fn mark_queues(&self, bridge: &str, ofport: OfPort, config: &InterfaceConfig) {
+        self.change_switch(bridge, |switch| {
+            let port = switch.ports.get_mut(&ofport).filter(|p| p.queue_dscp != config.queue_dscp);
+            port.map(|p| p.queue_dscp.clone_from(&config.queue_dscp)).is_some()
+        });
     }
 
     /// Tells the switch what the link of a port looks like now, and opens queues that came or went.
