@@ -17,9 +17,11 @@ mod listener;
 mod reconnect;
 mod target;
 mod tls;
+mod tls_limits;
 
 pub use io::{ConnectOptions, Stream, connect, connect_with, error_text};
 pub use listener::Listener;
 pub use reconnect::{Action, LogModule, Reconnect, ReconnectStats, State};
 pub use target::{Endpoint, OPENFLOW_PORT, OVSDB_PORT, Target, TargetError};
 pub use tls::{Tls, TlsConfig, TlsError};
+pub use tls_limits::TlsLimits;

@@ -1,11 +1,12 @@
 //! TLS as Open vSwitch uses it: both sides show certificates, a CA vouches for them, names do not matter.
 //!
 //! Limits: certificates are X.509 version 3 (what ovs-pki and OpenSSL's `x509` extensions make); TLS 1.2
-//! and 1.3 only, whatever `--ssl-protocols` and `--ssl-ciphers` ask for.
+//! and 1.3 only ([`TlsLimits`]).
 
+use crate::tls_limits::TlsLimits;
 use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{ParsedCertificate, WebPkiClientVerifier};
 use rustls::{
@@ -51,6 +52,8 @@ pub enum TlsError {
     Rustls(#[from] RustlsError),
     #[error("{0}")]
     Verifier(String),
+    #[error("no supported version of TLS or no cipher is left by --ssl-protocols and --ssl-ciphers")]
+    NothingLeft,
 }
 
 impl From<TlsError> for io::Error {
@@ -63,6 +66,7 @@ impl From<TlsError> for io::Error {
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
     config: Arc<Mutex<TlsConfig>>,
+    limits: Arc<TlsLimits>,
 }
 
 /// What an outgoing connection needs.
@@ -74,7 +78,13 @@ pub(crate) struct ClientSetup {
 
 impl Tls {
     pub fn new(config: TlsConfig) -> Self {
-        Tls { config: Arc::new(Mutex::new(config)) }
+        Tls { config: Arc::new(Mutex::new(config)), limits: Arc::default() }
+    }
+
+    /// Uses nothing beyond `limits`, whatever the configuration is.
+    #[must_use]
+    pub fn limited(self, limits: TlsLimits) -> Self {
+        Tls { limits: Arc::new(limits), ..self }
     }
 
     /// Replaces the configuration; connections that exist keep theirs.
@@ -89,7 +99,7 @@ impl Tls {
     pub(crate) fn client(&self) -> Result<ClientSetup, TlsError> {
         let files = self.get();
         let (chain, key) = files.identity()?;
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(self.limits.provider()?);
         let (roots, bootstrap) = match files.trust()? {
             Trust::Roots(roots) => (Some(roots), None),
             Trust::Anyone => (None, None),
@@ -97,7 +107,7 @@ impl Tls {
         };
         let verifier = CaOnly { roots, algorithms: provider.signature_verification_algorithms };
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
+            .with_protocol_versions(self.limits.versions())?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_auth_cert(chain, key)?;
@@ -107,9 +117,9 @@ impl Tls {
     pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let files = self.get();
         let (chain, key) = files.identity()?;
-        let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
-        let builder =
-            ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+        let provider = Arc::new(self.limits.provider()?);
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(self.limits.versions())?;
         let builder = match files.trust()? {
             Trust::Roots(roots) => {
                 let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)

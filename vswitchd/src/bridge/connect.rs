@@ -9,7 +9,7 @@ use clock::Clock;
 use netdev::{DummyLevel, Env};
 use ovsdb_shim::{SessionConfig, SessionOptions};
 use std::sync::Arc;
-use stream::{OVSDB_PORT, Target, Tls, TlsConfig};
+use stream::{OVSDB_PORT, Target, Tls, TlsConfig, TlsLimits};
 
 /// Opens the session with the database and all that bridges need. Must be called in a tokio runtime.
 pub fn connect(options: &Options, clock: &Clock) -> Result<Bridges, Fatal> {
@@ -58,11 +58,12 @@ fn datapath_types(options: &Options) -> Vec<String> {
 
 fn tls(options: &Options) -> Tls {
     let ssl = &options.ssl;
-    Tls::new(TlsConfig {
+    let files = TlsConfig {
         private_key: ssl.private_key.clone(),
         certificate: ssl.certificate.clone(),
         ca_cert: ssl.ca_cert.clone(),
         bootstrap_ca_cert: ssl.bootstrap_ca_cert,
         peer_ca_cert: ssl.peer_ca_cert.clone(),
-    })
+    };
+    Tls::new(files).limited(TlsLimits::new(ssl.protocols.as_deref(), ssl.ciphers.as_deref()))
 }
