@@ -2,12 +2,12 @@
 //! of the datapath, which takes outer headers off and puts them on and whose device this is as well.
 
 use crate::device::*;
-use crate::vport::random_mac;
+use crate::vport::Virtual;
 use dpif::tunnel::{TunnelConfig, TunnelKind};
 use flow::EthAddr;
 use packet::Batch;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 /// What the tunnels of a process share.
@@ -41,12 +41,10 @@ impl Tunnels {
 
     pub(crate) fn open(self: &Arc<Self>, kind: TunnelKind, name: &str) -> Arc<TunnelPort> {
         let port = Arc::new(TunnelPort {
-            name: name.to_owned(),
+            port: Virtual::new(name),
             kind,
-            mac: Mutex::new(random_mac()),
             config: Mutex::new(Arc::new(TunnelConfig::new(kind))),
             status: Mutex::default(),
-            seq: AtomicU64::new(1),
             sequence: AtomicU32::new(0),
             tunnels: Arc::clone(self),
         });
@@ -74,12 +72,10 @@ impl Tunnels {
 
 /// A tunnel port.
 pub struct TunnelPort {
-    name: String,
+    port: Virtual,
     kind: TunnelKind,
-    mac: Mutex<EthAddr>,
     config: Mutex<Arc<TunnelConfig>>,
     status: Mutex<StringMap>,
-    seq: AtomicU64,
     /// The next sequence number, for headers that have one.
     sequence: AtomicU32,
     tunnels: Arc<Tunnels>,
@@ -120,16 +116,16 @@ impl TunnelPort {
         let mut status = self.status.lock();
         if *status != new {
             *status = new;
-            self.seq.fetch_add(1, Ordering::Release);
+            self.port.changed();
         }
     }
 
     fn read(&self, options: &StringMap) -> Result<TunnelConfig, String> {
         let (config, lines) =
-            TunnelConfig::parse(self.kind, &self.name, options).map_err(|e| e.to_string())?;
+            TunnelConfig::parse(self.kind, &self.port.name, options).map_err(|e| e.to_string())?;
         if self.kind == TunnelKind::Vxlan && self.tunnels.has_opposite(self, &config) {
             let text = "VXLAN-GBP, and non-VXLAN-GBP tunnels can't be configured on the same dst_port";
-            return Err(format!("{}: {text}", self.name));
+            return Err(format!("{}: {text}", self.port.name));
         }
         if !lines.is_empty() {
             tracing::warn!(target: "netdev_vport", "{}", lines.join("\n"));
@@ -140,7 +136,7 @@ impl TunnelPort {
 
 impl Netdev for TunnelPort {
     fn name(&self) -> &str {
-        &self.name
+        &self.port.name
     }
     fn kind(&self) -> &'static str {
         self.kind.name()
@@ -148,14 +144,13 @@ impl Netdev for TunnelPort {
     fn configure(&self, options: &StringMap) -> Result<(), NetdevError> {
         let config = self.read(options).map_err(|text| {
             tracing::warn!(target: "netdev_vport", "{text}");
-            let (name, why) = (&self.name, crate::sys::errno_text(libc::EINVAL));
-            tracing::warn!(target: "netdev", "{name}: could not set configuration ({why})");
+            self.port.refuse_options();
             NetdevError::Config(text)
         })?;
         let mut current = self.config.lock();
         if **current != config {
             *current = Arc::new(config);
-            self.seq.fetch_add(1, Ordering::Release);
+            self.port.changed();
         }
         Ok(())
     }
@@ -163,18 +158,17 @@ impl Netdev for TunnelPort {
         self.config().options()
     }
     fn link(&self) -> LinkState {
-        LinkState { admin_up: true, carrier: true, mac: *self.mac.lock(), ..LinkState::default() }
+        self.port.link()
     }
     fn set_mac(&self, mac: EthAddr) -> Result<(), NetdevError> {
-        *self.mac.lock() = mac;
-        self.seq.fetch_add(1, Ordering::Release);
+        self.port.set_mac(mac);
         Ok(())
     }
     fn set_mtu(&self, _mtu: u32) -> Result<(), NetdevError> {
         Err(NetdevError::Unsupported)
     }
     fn set_admin_up(&self, up: bool) -> Result<(), NetdevError> {
-        if up { Ok(()) } else { Err(NetdevError::Unsupported) }
+        self.port.set_admin_up(up)
     }
     fn stats(&self) -> Result<DeviceStats, NetdevError> {
         // The switch counts: a packet never passes through here.
@@ -184,7 +178,7 @@ impl Netdev for TunnelPort {
         self.status.lock().clone()
     }
     fn change_seq(&self) -> u64 {
-        self.seq.load(Ordering::Acquire)
+        self.port.change_seq()
     }
     fn open_rx(&self) -> Result<Vec<Box<dyn RxQueue>>, NetdevError> {
         Ok(Vec::new())

@@ -1,28 +1,63 @@
-//! Ports without a device of their own. `patch`: a wire to a port of another bridge.
+//! Ports without a device of their own ([`Virtual`]). `patch`: a wire to a port of another bridge.
 
 use crate::device::*;
 use flow::EthAddr;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What ports without a device of their own have all the same: a name, a made-up address, a count of changes.
+pub(crate) struct Virtual {
+    pub name: String,
+    mac: Mutex<EthAddr>,
+    seq: AtomicU64,
+}
+
+impl Virtual {
+    pub fn new(name: &str) -> Self {
+        Virtual { name: name.to_owned(), mac: Mutex::new(random_mac()), seq: AtomicU64::new(1) }
+    }
+
+    /// Something that [`Netdev::link`] or [`Netdev::status`] tells has changed.
+    pub fn changed(&self) {
+        self.seq.fetch_add(1, Ordering::Release);
+    }
+
+    pub fn change_seq(&self) -> u64 {
+        self.seq.load(Ordering::Acquire)
+    }
+
+    pub fn set_mac(&self, mac: EthAddr) {
+        *self.mac.lock() = mac;
+        self.changed();
+    }
+
+    /// Always up.
+    pub fn link(&self) -> LinkState {
+        LinkState { admin_up: true, carrier: true, mac: *self.mac.lock(), ..LinkState::default() }
+    }
+
+    /// Taking such a port down is not possible.
+    pub fn set_admin_up(&self, up: bool) -> Result<(), NetdevError> {
+        if up { Ok(()) } else { Err(NetdevError::Unsupported) }
+    }
+
+    /// Says in the log that the options were no good.
+    pub fn refuse_options(&self) {
+        let (name, why) = (&self.name, crate::sys::errno_text(libc::EINVAL));
+        tracing::warn!(target: "netdev", "{name}: could not set configuration ({why})");
+    }
+}
+
 /// A patch port. Packets never pass through it: the switch goes on at the peer and counts here.
 pub struct Patch {
-    name: String,
-    mac: Mutex<EthAddr>,
+    port: Virtual,
     peer: Mutex<Option<String>>,
-    seq: AtomicU64,
     counters: [AtomicU64; 4],
 }
 
 impl Patch {
     pub(crate) fn new(name: &str) -> Self {
-        Patch {
-            name: name.to_owned(),
-            mac: Mutex::new(random_mac()),
-            peer: Mutex::new(None),
-            seq: AtomicU64::new(1),
-            counters: Default::default(),
-        }
+        Patch { port: Virtual::new(name), peer: Mutex::new(None), counters: Default::default() }
     }
 
     /// The name of the port at the other end.
@@ -41,7 +76,7 @@ impl Patch {
     }
 
     fn peer_of(&self, options: &StringMap) -> Result<String, NetdevError> {
-        let name = &self.name;
+        let name = &self.port.name;
         let error = |text: String| Err(NetdevError::Config(text));
         let Some(peer) = options.get("peer") else {
             return error(format!("{name}: patch type requires valid 'peer' argument"));
@@ -67,7 +102,7 @@ pub(crate) fn random_mac() -> EthAddr {
 
 impl Netdev for Patch {
     fn name(&self) -> &str {
-        &self.name
+        &self.port.name
     }
     fn kind(&self) -> &'static str {
         "patch"
@@ -75,12 +110,11 @@ impl Netdev for Patch {
     fn configure(&self, options: &StringMap) -> Result<(), NetdevError> {
         let peer = self.peer_of(options).inspect_err(|error| {
             tracing::error!(target: "netdev_vport", "{error}");
-            let (name, text) = (&self.name, crate::sys::errno_text(libc::EINVAL));
-            tracing::warn!(target: "netdev", "{name}: could not set configuration ({text})");
+            self.port.refuse_options();
         })?;
         let former = self.peer.lock().replace(peer.clone());
         if former.as_ref() != Some(&peer) {
-            self.seq.fetch_add(1, Ordering::Release);
+            self.port.changed();
         }
         Ok(())
     }
@@ -88,18 +122,17 @@ impl Netdev for Patch {
         self.peer().map(|p| ("peer".to_owned(), p)).into_iter().collect()
     }
     fn link(&self) -> LinkState {
-        LinkState { admin_up: true, carrier: true, mac: *self.mac.lock(), ..LinkState::default() }
+        self.port.link()
     }
     fn set_mac(&self, mac: EthAddr) -> Result<(), NetdevError> {
-        *self.mac.lock() = mac;
-        self.seq.fetch_add(1, Ordering::Release);
+        self.port.set_mac(mac);
         Ok(())
     }
     fn set_mtu(&self, _mtu: u32) -> Result<(), NetdevError> {
         Err(NetdevError::Unsupported)
     }
     fn set_admin_up(&self, up: bool) -> Result<(), NetdevError> {
-        if up { Ok(()) } else { Err(NetdevError::Unsupported) }
+        self.port.set_admin_up(up)
     }
     fn stats(&self) -> Result<DeviceStats, NetdevError> {
         let [rx_packets, rx_bytes, tx_packets, tx_bytes] =
@@ -117,7 +150,7 @@ impl Netdev for Patch {
         })
     }
     fn change_seq(&self) -> u64 {
-        self.seq.load(Ordering::Acquire)
+        self.port.change_seq()
     }
     fn open_rx(&self) -> Result<Vec<Box<dyn RxQueue>>, NetdevError> {
         Ok(Vec::new())
