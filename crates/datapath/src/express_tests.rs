@@ -133,6 +133,7 @@ impl Rig {
             let wire: Sent = Arc::default();
             sent.insert(port, Arc::clone(&wire));
             let local = LocalPort {
+                queue: 0,
                 tx: Box::new(Out(wire)),
                 offloads: Default::default(),
                 pending: Batch::new(),
