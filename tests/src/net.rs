@@ -233,12 +233,14 @@ impl Lan {
         self.output(from, &format!("ping -n -c 3 -i 0.2 -W 1 {to}")).status.success()
     }
 
-    /// Sends pings, a hundred a second; the test fails unless the first `count` are all answered.
-    pub fn ping(&self, from: &str, to: &str, count: u32) {
+    /// Sends pings, a hundred a second; the test fails unless the first `count` are all answered. Gives how many were sent.
+    pub fn ping(&self, from: &str, to: &str, count: u32) -> u64 {
         let out = self.output(from, &format!("{} {to}", ping_line(count, "0.01")));
         let out = String::from_utf8_lossy(&out.stdout);
         let drops = || self.sandbox.appctl(&["ovs-rs/drops"]);
         assert!(unanswered(&out, count).is_none(), "{from} to {to}: {out}\n{}", drops());
+        let said = out.lines().find(|l| l.contains(" packets transmitted"));
+        said.and_then(|l| l.split(' ').next()?.parse().ok()).expect("ping says how many it sent")
     }
 
     /// Starts iperf3 in a namespace and waits until it listens.
