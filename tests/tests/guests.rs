@@ -148,15 +148,20 @@ fn guest_sends(guest: &mut Guest, all: &[String]) {
     }
 }
 
-fn status(sandbox: &Sandbox, port: &str, key: &str) -> String {
+/// One key of a column of an interface; empty while it is not there: a port that no guest has connected to lists
+/// neither all keys of its status nor all statistics.
+fn key(sandbox: &Sandbox, port: &str, column: &str) -> String {
     let mut get = sandbox.command("ovs-vsctl");
-    let output = get.args(["get", "Interface", port]).arg(format!("status:{key}")).output().unwrap();
+    let output = get.args(["get", "Interface", port, column]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).trim().trim_matches('"').to_owned()
 }
 
+fn status(sandbox: &Sandbox, port: &str, name: &str) -> String {
+    key(sandbox, port, &format!("status:{name}"))
+}
+
 fn statistic(sandbox: &Sandbox, port: &str, name: &str) -> u64 {
-    let text = sandbox.get("Interface", port, &format!("statistics:{name}"));
-    text.trim().parse().unwrap_or(0)
+    key(sandbox, port, &format!("statistics:{name}")).parse().unwrap_or(0)
 }
 
 /// Waits for something about a guest.
