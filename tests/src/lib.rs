@@ -213,6 +213,20 @@ impl Sandbox {
         self.vsctl(&["get", table, row, column]).trim().trim_matches('"').to_owned()
     }
 
+    /// One key of a column of an interface, without quotes; empty while it is not there, as a port that no guest has
+    /// connected to lists neither all keys of its status nor all statistics.
+    pub fn key(&self, interface: &str, column: &str, key: &str) -> String {
+        let mut get = self.command("ovs-vsctl");
+        let output =
+            get.args(["get", "Interface", interface]).arg(format!("{column}:{key}")).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().trim_matches('"').to_owned()
+    }
+
+    /// What an interface has counted; 0 of what it does not list.
+    pub fn statistic(&self, interface: &str, name: &str) -> u64 {
+        self.key(interface, "statistics", name).parse().unwrap_or(0)
+    }
+
     /// Waits until something holds.
     pub fn until(&self, what: &str, done: impl Fn() -> bool) {
         let end = Instant::now() + PATIENCE;

@@ -131,11 +131,6 @@ fn capture(sandbox: &Sandbox) -> String {
     path.display().to_string()
 }
 
-fn counter(sandbox: &Sandbox, interface: &str, name: &str) -> u64 {
-    let text = sandbox.get("Interface", interface, &format!("statistics:{name}"));
-    text.trim().parse().unwrap_or(0)
-}
-
 /// The keys of a column of maps.
 fn keys(sandbox: &Sandbox, interface: &str, column: &str) -> BTreeSet<String> {
     let text = sandbox.get("Interface", interface, column);
@@ -152,7 +147,7 @@ fn forwards(sandbox: &Sandbox) {
     assert_eq!(add(sandbox, "out", "net_null0,no-rx=1", &["ofport_request=2"]), "[]");
     sandbox.ofctl(&["add-flow", "br0", "in_port=1,actions=2"]);
     sandbox.vsctl(&["set", "Open_vSwitch", ".", "other_config:stats-update-interval=5000"]);
-    sandbox.until("packets arrive", || counter(sandbox, "out", "tx_packets") > 1000);
+    sandbox.until("packets arrive", || sandbox.statistic("out", "tx_packets") > 1000);
 }
 
 #[test]
@@ -163,8 +158,8 @@ fn packets_pass_and_are_counted() {
     assert!(sandbox.get("Open_vSwitch", ".", "dpdk_version").contains("DPDK 22.11"));
     assert!(sandbox.get("Open_vSwitch", ".", "iface_types").contains("dpdk"));
     forwards(&sandbox);
-    assert!(counter(&sandbox, "in", "rx_q0_packets") > 1000);
-    assert_eq!(counter(&sandbox, "out", "ovs_tx_failure_drops"), 0);
+    assert!(sandbox.statistic("in", "rx_q0_packets") > 1000);
+    assert_eq!(sandbox.statistic("out", "ovs_tx_failure_drops"), 0);
     assert!(sandbox.get("Interface", "in", "status").contains("driver_name=net_pcap"));
     let lost = sandbox.appctl(&["dpctl/show", "-s"]);
     assert!(lost.contains("(dpdk: "), "{lost}");
@@ -236,7 +231,7 @@ fn packets_over_the_rates_of_a_port_are_dropped() {
     };
     qos("egress-policer", &["other-config:cir=4600", "other-config:cbs=460"]);
     assert_eq!(sandbox.appctl(&["qos/show", "out"]), "QoS: out egress-policer\ncbs: 460\ncir: 4600\n");
-    sandbox.until("drops", || counter(&sandbox, "out", "ovs_tx_qos_drops") > 1000);
+    sandbox.until("drops", || sandbox.statistic("out", "ovs_tx_qos_drops") > 1000);
     let rates = ["cir=4600", "cbs=460", "eir=0", "ebs=0"].map(|r| format!("other-config:{r}"));
     qos("trtcm-policer", &rates.each_ref().map(String::as_str));
     let shown = sandbox.appctl(&["qos/show", "out"]);
@@ -248,8 +243,8 @@ fn packets_over_the_rates_of_a_port_are_dropped() {
     sandbox.vsctl(&["clear", "port", "out", "qos"]);
     assert_eq!(sandbox.appctl(&["qos/show", "out"]), "QoS not configured on out\n");
     sandbox.vsctl(&["set", "Interface", "out", "other_config:tx-steering=hash"]);
-    let before = counter(&sandbox, "out", "tx_packets");
-    sandbox.until("packets pass", || counter(&sandbox, "out", "tx_packets") > before + 1000);
+    let before = sandbox.statistic("out", "tx_packets");
+    sandbox.until("packets pass", || sandbox.statistic("out", "tx_packets") > before + 1000);
     assert!(sandbox.log().contains("out: Tx packet steering mode has been set to 'hash'."));
 }
 

@@ -148,22 +148,6 @@ fn guest_sends(guest: &mut Guest, all: &[String]) {
     }
 }
 
-/// One key of a column of an interface; empty while it is not there: a port that no guest has connected to lists
-/// neither all keys of its status nor all statistics.
-fn key(sandbox: &Sandbox, port: &str, column: &str) -> String {
-    let mut get = sandbox.command("ovs-vsctl");
-    let output = get.args(["get", "Interface", port, column]).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).trim().trim_matches('"').to_owned()
-}
-
-fn status(sandbox: &Sandbox, port: &str, name: &str) -> String {
-    key(sandbox, port, &format!("status:{name}"))
-}
-
-fn statistic(sandbox: &Sandbox, port: &str, name: &str) -> u64 {
-    key(sandbox, port, &format!("statistics:{name}")).parse().unwrap_or(0)
-}
-
 /// Waits for something about a guest.
 fn until(what: &str, mut done: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
@@ -189,7 +173,7 @@ fn guests_and_a_host_reach_each_other() {
     assert!(one.reaches(HOST, LARGE) && one.reaches(other.address(), LARGE), "{}", world.state());
     assert!(other.reaches(HOST, LARGE), "{}", world.state());
     world.lan.run("h1", &format!("ping -n -q -c 1 -M do -s {LARGE} -W 60 {}", one.address()));
-    assert_eq!(status(sandbox, "g11", "mtu"), MTU.to_string(), "{}", world.state());
+    assert_eq!(sandbox.key("g11", "status", "mtu"), MTU.to_string(), "{}", world.state());
     for guest in &mut guests {
         guest.run("ethtool -K eth0 tx off sg off tso off gso off gro off");
     }
@@ -206,10 +190,10 @@ fn queues_come_and_go(world: &World, guests: &mut [Guest]) {
         let shows = |state: &str| sandbox.appctl(&["dpif-netdev/pmd-rxq-show"]).contains(&line(state));
         assert!(shows("enabled"), "{}", world.state());
         // A process on the second processor uses the second queue.
-        let before = statistic(sandbox, &name, "rx_q1_good_packets");
+        let before = sandbox.statistic(&name, "rx_q1_good_packets");
         guest.run(&format!("taskset 2 ping -q -c 3 -i 0.1 {HOST}"));
         sandbox.until("packets come over the second queue", || {
-            statistic(sandbox, &name, "rx_q1_good_packets") > before
+            sandbox.statistic(&name, "rx_q1_good_packets") > before
         });
         guest.run("ethtool -L eth0 combined 1");
         sandbox.until("the second queue is disabled", || shows("disabled"));
@@ -226,12 +210,12 @@ const COPIES: usize = 20;
 /// Starts to send in the background, and waits until packets come.
 fn begin_transfer(world: &World, guests: &mut [Guest; 2]) {
     let [one, other] = guests;
-    let before = statistic(&world.lan.sandbox, &one.machine.name, "rx_packets");
+    let before = world.lan.sandbox.statistic(&one.machine.name, "rx_packets");
     let to = other.address();
     let copies = format!("for i in $(seq {COPIES}); do cat {BUSYBOX}; done");
     one.run(&format!("(({copies}) | nc {to} 7 >/tmp/sum; echo done >>/tmp/sum) & :"));
     until("packets of the transfer", || {
-        statistic(&world.lan.sandbox, &one.machine.name, "rx_packets") > before + 100
+        world.lan.sandbox.statistic(&one.machine.name, "rx_packets") > before + 100
     });
 }
 
@@ -258,7 +242,7 @@ fn traffic_comes_back_after_every_outage() {
     // A machine dies and is started again.
     guests[0].kill();
     let sandbox = &world.lan.sandbox;
-    sandbox.until("it is gone", || status(sandbox, "g11", "status") == "disconnected");
+    sandbox.until("it is gone", || sandbox.key("g11", "status", "status") == "disconnected");
     guests[0] = world.start(&guests[0].machine);
     guests[0].booted();
     world.all_is_well(&mut guests);

@@ -95,19 +95,9 @@ fn add_client(sandbox: &Sandbox, name: &str) {
     ]);
 }
 
-fn statistic(sandbox: &Sandbox, interface: &str, name: &str) -> u64 {
-    let text = sandbox.get("Interface", interface, &format!("statistics:{name}"));
-    text.trim().parse().unwrap_or(0)
-}
-
-fn status(sandbox: &Sandbox, interface: &str, key: &str) -> String {
-    let mut get = sandbox.command("ovs-vsctl");
-    let output = get.args(["get", "Interface", interface]).arg(format!("status:{key}")).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).trim().trim_matches('"').to_owned()
-}
-
 fn connected(sandbox: &Sandbox, name: &str) {
-    sandbox.until(&format!("{name} is connected"), || !status(sandbox, name, "num_of_vrings").is_empty());
+    sandbox
+        .until(&format!("{name} is connected"), || !sandbox.key(name, "status", "num_of_vrings").is_empty());
 }
 
 /// Frames from guest `a` to guest `b`, through NORMAL, over rings of the given kind.
@@ -122,14 +112,14 @@ fn guest_to_guest(device: &str, rings: usize) {
     let b = Guest::start(&sandbox, "b", &socket("b"), &device, &mode("--forward-mode=rxonly"));
     connected(&sandbox, "b");
     let a = Guest::start(&sandbox, "a", &socket("a"), &device, &mode("--forward-mode=txonly"));
-    sandbox.until("frames arrive", || statistic(&sandbox, "b", "tx_packets") > 10_000);
-    assert!(statistic(&sandbox, "a", "rx_packets") > 10_000);
-    assert_eq!(status(&sandbox, "a", "mode"), "client");
-    assert_eq!(status(&sandbox, "a", "status"), "connected");
-    assert_eq!(status(&sandbox, "a", "socket"), socket("a").display().to_string());
-    assert_eq!(status(&sandbox, "a", "num_of_vrings"), rings.to_string());
-    assert_eq!(status(&sandbox, "a", "vring_0_size"), "256");
-    let features = status(&sandbox, "a", "features");
+    sandbox.until("frames arrive", || sandbox.statistic("b", "tx_packets") > 10_000);
+    assert!(sandbox.statistic("a", "rx_packets") > 10_000);
+    assert_eq!(sandbox.key("a", "status", "mode"), "client");
+    assert_eq!(sandbox.key("a", "status", "status"), "connected");
+    assert_eq!(sandbox.key("a", "status", "socket"), socket("a").display().to_string());
+    assert_eq!(sandbox.key("a", "status", "num_of_vrings"), rings.to_string());
+    assert_eq!(sandbox.key("a", "status", "vring_0_size"), "256");
+    let features = sandbox.key("a", "status", "features");
     let features = u64::from_str_radix(features.trim_start_matches("0x"), 16).unwrap();
     assert_eq!(features & (1 << 34) != 0, device.contains("packed_vq=1"));
     let show = sandbox.appctl(&["dpif-netdev/pmd-rxq-show"]);
@@ -138,13 +128,13 @@ fn guest_to_guest(device: &str, rings: usize) {
     }
     // The second front end dies and comes back.
     drop(b);
-    sandbox.until("b is disconnected", || status(&sandbox, "b", "status") == "disconnected");
+    sandbox.until("b is disconnected", || sandbox.key("b", "status", "status") == "disconnected");
     // It did not get to removing its socket, and does not listen where there is one.
     fs::remove_file(socket("b")).unwrap();
     let b = Guest::start(&sandbox, "b", &socket("b"), &device, &mode("--forward-mode=rxonly"));
     connected(&sandbox, "b");
-    let before = statistic(&sandbox, "b", "tx_packets");
-    sandbox.until("frames arrive again", || statistic(&sandbox, "b", "tx_packets") > before + 10_000);
+    let before = sandbox.statistic("b", "tx_packets");
+    sandbox.until("frames arrive again", || sandbox.statistic("b", "tx_packets") > before + 10_000);
     let (sent, received) = (a.finish(&sandbox, "a"), b.finish(&sandbox, "b"));
     assert!(sum(&sent, "TX-packets:") > 20_000, "{sent}");
     assert!(sum(&received, "RX-packets:") > 9_000, "{received}");
@@ -187,10 +177,10 @@ fn a_port_that_listens() {
     let socket = sandbox.directory().join("guests/s");
     sandbox.until("the socket is there", || socket.exists());
     let guest = Guest::start(&sandbox, "s", &socket, "queues=1", &["--forward-mode=txonly"]);
-    sandbox.until("frames arrive", || statistic(&sandbox, "s", "rx_packets") > 10_000);
-    assert_eq!(status(&sandbox, "s", "mode"), "server");
+    sandbox.until("frames arrive", || sandbox.statistic("s", "rx_packets") > 10_000);
+    assert_eq!(sandbox.key("s", "status", "mode"), "server");
     drop(guest);
-    sandbox.until("it is disconnected", || status(&sandbox, "s", "status") == "disconnected");
+    sandbox.until("it is disconnected", || sandbox.key("s", "status", "status") == "disconnected");
     sandbox.vsctl(&["del-port", "br0", "s"]);
     sandbox.until("the socket is gone", || !socket.exists());
 }
