@@ -433,9 +433,7 @@ impl Poller {
         }
     }
 
-    fn add_rx(&mut self, mut rx: Rx, epoll: Option<&Epoll>) {
-        // All packets of a burst are on their way, or taken out of it, when the next one is asked for.
-        rx.queue.allow_loans();
+    fn add_rx(&mut self, rx: Rx, epoll: Option<&Epoll>) {
         let free = self.rx.iter().position(Option::is_none);
         let at = free.unwrap_or_else(|| {
             self.rx.push(None);

@@ -1,15 +1,18 @@
 //! What the fuzz target runs: a guest and a front end that do anything at all. Nothing may panic, hang or grow.
 
+use crate::mem::frames::Frames;
 use crate::mem::{GuestMemory, Region, RegionSpec};
+use crate::pool;
 use crate::protocol::{Header, Request, RingAddresses, feature, protocol_feature};
 use crate::ring::Ring;
 use crate::ring::packed::Packed;
 use crate::ring::split::Split;
 use crate::session::{Rings, Session};
 use crate::vring::{RxCount, Vring};
+use netdev::{Burst, Heads};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::ftruncate;
-use packet::{Batch, Checksum, Gso, GsoKind, Packet};
+use packet::{BATCH_LEN, Batch, Checksum, Gso, GsoKind, Packet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -162,25 +165,51 @@ fn step(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, batch: &mu
             let bytes = c.bytes(n.into());
             let _ = memory.write(at, &bytes);
         }
-        5 | 6 => {
-            let result = vring.receive(batch, c.u8() & 1 != 0, &mut RxCount::default());
-            // Some go to another guest, some are looked at, some are forgotten.
-            match c.u8() % 4 {
-                0 => batch.iter_mut().for_each(Packet::fill),
-                1 => drop(batch.clone()),
-                2 => drop(vring.transmit(batch, &mut 0)),
-                _ => {}
+        5 => {
+            let result = vring.receive(batch, &mut RxCount::default());
+            if c.u8() & 1 != 0 {
+                let _ = vring.transmit(batch, &mut 0);
             }
             return result.ok();
         }
+        6 => return lend(c, memory, vring),
         _ => {
-            let mut frames: Vec<Packet> = (0..=c.u8() % 4).map(|_| frame(c)).collect();
-            let sent = vring.transmit(&mut frames, &mut 0).ok()?;
+            let frames: Vec<Packet> = (0..=c.u8() % 4).map(|_| frame(c)).collect();
+            let sent = vring.transmit(&frames, &mut 0).ok()?;
             assert!(sent <= frames.len(), "more was sent than there was");
             vring.finish();
         }
     }
     Some(())
+}
+
+/// A burst that stays with the guest, who goes on meanwhile: some of it goes back to the guest, some is looked at,
+/// some is forgotten.
+fn lend(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring) -> Option<()> {
+    let mut frames = Frames::default();
+    let result = vring.receive_frames(&mut frames, &mut RxCount::default());
+    let (at, n) = (c.address(), c.u8() % 48);
+    let _ = memory.write(at, &c.bytes(n.into()));
+    let all: Vec<u8> = (0..frames.len() as u8).filter(|_| c.u8() & 1 != 0).collect();
+    match c.u8() % 4 {
+        0 => {
+            let mut heads: Heads<'_> = [&[]; BATCH_LEN];
+            frames.heads(&mut heads);
+            assert!(heads.iter().all(|head| head.len() <= pool::FRAME_MAX));
+        }
+        1 => {
+            for place in all {
+                let taken = frames.take(place.into())?;
+                assert!(frames.take(place.into()).is_none(), "a frame twice");
+                frames.put(place.into(), taken).ok()?;
+            }
+        }
+        2 => {
+            let _ = vring.transmit_frames(&frames, &all, &mut 0);
+        }
+        _ => {}
+    }
+    result.ok()
 }
 
 /// The rings of a session, without threads.
@@ -286,8 +315,8 @@ fn run(c: &mut Choices<'_>, rings: &mut Plain) {
             batch.clear();
         }
         let _ = match i % 2 {
-            1 => vring.receive(&mut batch, true, &mut RxCount::default()),
-            _ => vring.transmit(&mut [frame(c)], &mut 0).map(drop),
+            1 => vring.receive(&mut batch, &mut RxCount::default()),
+            _ => vring.transmit(&[frame(c)], &mut 0).map(drop),
         };
     }
 }

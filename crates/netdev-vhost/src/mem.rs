@@ -11,7 +11,7 @@
 #![allow(unsafe_code)] // mmap(2) and access to memory that somebody else writes at the same time
 
 pub mod fault;
-pub mod loan;
+pub mod frames;
 
 use smallvec::SmallVec;
 use std::ffi::c_void;
@@ -279,6 +279,14 @@ impl GuestMemory {
         true
     }
 
+    /// Where an address of the front end is in the guest.
+    pub fn guest_address(&self, user: u64) -> Option<u64> {
+        self.regions.iter().find_map(|r| {
+            let ofs = user.wrapping_sub(r.spec.user);
+            (ofs < r.spec.size).then(|| r.spec.guest + ofs)
+        })
+    }
+
     /// `len` bytes at an address of the front end, all in one region, aligned to `align`: a part of a ring.
     pub fn area(self: &Arc<Self>, user: u64, len: usize, align: u64) -> Result<Area, OutOfRange> {
         for region in &self.regions {
@@ -322,11 +330,9 @@ fn prefetch_to_write(at: *const u8) {
     let _ = at;
 }
 
-/// Bytes of a packet that are copied when it is received, though the rest stays with the guest: all headers of a
+/// Bytes of a frame that are copied when it is received, though the rest stays with the guest: all headers of a
 /// common packet.
-pub const HEAD: usize = 64;
-/// Bytes of a short packet that are copied without a loop.
-pub const FRONT: usize = 2 * LINE;
+pub const HEAD: usize = LINE;
 const LINE: usize = 64;
 /// Bytes of a virtio-net header with `num_buffers`.
 pub const LONG_HEADER: usize = 12;
@@ -363,6 +369,12 @@ impl Piece<'_> {
         Piece { base: self.base.wrapping_add(n), len: self.len - n, memory: PhantomData }
     }
 
+    /// Of no more than `n` bytes.
+    #[inline]
+    pub fn first(self, n: usize) -> Self {
+        Piece { len: self.len.min(n), ..self }
+    }
+
     /// The first bytes, zeros where there are none.
     #[inline]
     pub fn header(&self) -> [u8; LONG_HEADER] {
@@ -376,18 +388,15 @@ impl Piece<'_> {
         header
     }
 
-    /// Copies the first `len` bytes, or as many as `out` takes; of a short piece whole cache lines, if the region
-    /// has them, for that takes no loop.
+    /// Copies the first `len` bytes, or as many as `out` takes: always the whole of it if the region has as much, for
+    /// that takes no loop.
     #[inline]
-    pub fn read_head(&self, len: usize, out: &mut [u8; FRONT]) {
-        if len <= LINE && self.len >= LINE {
-            // SAFETY: as in `read`: `self.len` bytes are mapped, and `out` is longer.
+    pub fn read_line(&self, len: usize, out: &mut [u8; LINE]) {
+        if self.len >= LINE {
+            // SAFETY: as in `read`: `self.len` bytes are mapped, and `out` is no longer.
             unsafe { ptr::copy_nonoverlapping(self.base, out.as_mut_ptr(), LINE) };
-        } else if self.len >= FRONT {
-            // SAFETY: as above.
-            unsafe { ptr::copy_nonoverlapping(self.base, out.as_mut_ptr(), FRONT) };
         } else {
-            self.read(out.get_mut(..len.min(FRONT)).unwrap_or_default());
+            self.read(out.get_mut(..len.min(LINE)).unwrap_or_default());
         }
     }
 
@@ -397,44 +406,37 @@ impl Piece<'_> {
         prefetch(self.base);
         prefetch(self.base.wrapping_add(at));
     }
+
+    /// As [`Piece::prefetch`], to write what is at `at`. What is in front of it, a header in a line of its own, is
+    /// seldom written ([`Piece::write_frame`]).
     #[inline]
     pub fn prefetch_to_write(&self, at: usize) {
-        prefetch_to_write(self.base);
-        prefetch_to_write(self.base.wrapping_add(at));
+        let body = self.base.wrapping_add(at);
+        if self.base as usize / LINE != body as usize / LINE {
+            prefetch(self.base);
+        }
+        prefetch_to_write(body);
     }
 
-    /// Writes a header and a packet behind it, be its end here or in another guest; false if there is no room.
+    /// Writes a header, unless it is there already: many drivers leave that of the buffer's last frame in place, and
+    /// the line that it is in then stays in both processors' caches.
     #[inline]
-    pub fn write_frame(&self, header: &[u8], packet: &packet::Packet) -> bool {
-        if header.len() + packet.len() > self.len {
-            return false;
+    pub fn write_header(&self, header: &[u8]) {
+        if header.len() == LONG_HEADER && self.header() == header {
+            return;
         }
-        let body = self.behind(header.len());
-        let data = packet.data();
-        if header.len() == LONG_HEADER {
-            // SAFETY: as in `write`: there is room for both, and the header is so long.
-            unsafe { ptr::copy_nonoverlapping(header.as_ptr(), self.base, LONG_HEADER) };
+        self.write(header);
+    }
+
+    /// Writes a line, or as much as there is room for.
+    #[inline]
+    pub fn write_line(&self, line: &[u8; LINE]) {
+        if self.len >= LINE {
+            // SAFETY: as in `write`, and there is room for all of it.
+            unsafe { ptr::copy_nonoverlapping(line.as_ptr(), self.base, LINE) };
         } else {
-            self.write(header);
+            self.write(line);
         }
-        if data.len() == LINE {
-            // SAFETY: `data` has so many bytes and `body` has room for them.
-            unsafe { ptr::copy_nonoverlapping(data.as_ptr(), body.base, LINE) };
-        } else if (LINE..=FRONT).contains(&data.len()) {
-            let last = data.len() - LINE;
-            // SAFETY: `data` has so many bytes and `body` has room for them. Two copies of a fixed length, which may
-            // overlap each other, do it without a loop.
-            unsafe {
-                ptr::copy_nonoverlapping(data.as_ptr(), body.base, LINE);
-                ptr::copy_nonoverlapping(data.as_ptr().add(last), body.base.add(last), LINE);
-            }
-        } else {
-            body.write(data);
-        }
-        if !packet.is_whole() {
-            loan::copy_to(packet, body.behind(data.len()));
-        }
-        true
     }
 
     /// Copies as many bytes as there is room for.
@@ -517,15 +519,18 @@ impl Area {
         (self.load_u64(at, Ordering::Relaxed), self.load_u64(at + 8, Ordering::Relaxed))
     }
 
-    /// Writes eight bytes at an offset that is a multiple of four only, as two halves.
+    /// Writes eight bytes at an offset that is a multiple of four only, as two halves, of which those that are there
+    /// already are left alone: the other side keeps its copy of the line.
     #[inline]
     pub fn store_pair(&self, at: usize, low: u32, high: u32) {
         let p = self.base.wrapping_add(at);
         if at.checked_add(8).is_some_and(|end| end <= self.len) && (p as usize).is_multiple_of(4) {
-            // SAFETY: as in `load_u16`, for both halves.
-            unsafe {
-                AtomicU32::from_ptr(p.cast()).store(low, Ordering::Relaxed);
-                AtomicU32::from_ptr(p.add(4).cast()).store(high, Ordering::Relaxed);
+            // SAFETY: as in `load_u16`, for both halves, both of which are inside.
+            let halves = unsafe { [AtomicU32::from_ptr(p.cast()), AtomicU32::from_ptr(p.add(4).cast())] };
+            for (half, value) in halves.into_iter().zip([low, high]) {
+                if half.load(Ordering::Relaxed) != value {
+                    half.store(value, Ordering::Relaxed);
+                }
             }
         }
     }

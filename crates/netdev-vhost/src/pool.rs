@@ -1,30 +1,22 @@
 //! Buffers of received frames: small ones for those of usual size, large ones for the others.
 
-use crate::mem::loan;
 use arrayvec::ArrayVec;
 use netdev::pool::{Buffer, SMALL, SMALL_LEN};
-use packet::{BATCH_LEN, Batch, HEADROOM, Packet};
+use packet::{BATCH_LEN, Batch, HEADROOM, Packet, Pool};
 
 /// The largest frame that is received.
 pub const FRAME_MAX: usize = netdev::pool::FRAME_MAX;
 /// The largest frame in a small buffer.
 pub const SMALL_FRAME_MAX: usize = SMALL_LEN - HEADROOM;
 
+/// The pool that packets in small buffers name.
+static OWN: Pool = Pool { name: "vhost", release: |bytes| SMALL.give(bytes) };
+
 /// Small buffers for a batch.
-pub type Buffers = ArrayVec<Buffer, BATCH_LEN>;
-
-/// Small buffers for `n` frames, of which a batch has room for as many.
-#[inline]
-pub fn take(n: usize, buffers: &mut Buffers) {
-    SMALL.take_many(n, buffers);
-    while buffers.len() < n.min(BATCH_LEN) {
-        let Some(buffer) = SMALL.take() else { break };
-        buffers.push(buffer);
-    }
-}
+type Buffers = ArrayVec<Buffer, BATCH_LEN>;
 
 #[inline]
-pub fn give(buffers: Buffers) {
+fn give(buffers: Buffers) {
     if !buffers.is_empty() {
         SMALL.give_many(buffers.into_iter());
     }
@@ -37,7 +29,7 @@ pub fn packet(len: usize) -> Packet {
         return netdev::pool::packet();
     }
     match SMALL.take() {
-        Some(buffer) => Packet::from_pool(buffer, HEADROOM, 0, &loan::WHOLE),
+        Some(buffer) => Packet::from_pool(buffer, HEADROOM, 0, &OWN),
         None => Packet::with_room(HEADROOM, len),
     }
 }
@@ -47,9 +39,7 @@ pub fn packet(len: usize) -> Packet {
 pub fn drop_all(batch: &mut Batch) {
     let mut buffers = Buffers::new();
     for packet in batch.iter_mut() {
-        if let Some(buffer) = loan::take_buffer(packet) {
-            buffers.push(buffer);
-        }
+        buffers.extend(packet.surrender(&OWN));
     }
     batch.clear();
     give(buffers);

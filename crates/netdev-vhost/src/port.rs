@@ -17,7 +17,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed,
+};
+use std::time::{Duration, Instant};
 
 /// Tries to send what found no buffers, by default and at most (`options:tx-retries-max`).
 const RETRIES_DEFAULT: u32 = 8;
@@ -25,6 +28,8 @@ const RETRIES_MAX: u32 = 32;
 const MTU_DEFAULT: u32 = 1500;
 const MTU_MAX: u32 = 9702;
 const MTU_MIN: u32 = 68;
+/// How long a ring that stops waits for frames that are under way.
+const STOP_PATIENCE: Duration = Duration::from_millis(50);
 
 /// One ring as the polling threads have it.
 #[derive(Default)]
@@ -32,7 +37,20 @@ const MTU_MIN: u32 = 68;
 pub struct Slot {
     pub ring: Mutex<Option<Box<Vring>>>,
     pub enabled: AtomicBool,
+    /// Some of the ring's buffers are in a burst of [`crate::mem::frames`] that is not over.
+    pub in_use: Arc<AtomicBool>,
     pub stats: RingStats,
+}
+
+impl Slot {
+    /// Waits until no burst has the ring's buffers, for a while: a frame that is still somewhere then keeps its memory,
+    /// and arrives with whatever the guest puts there. No new burst may begin: whoever calls this has the ring.
+    fn wait_for_burst(&self) {
+        let begin = Instant::now();
+        while self.in_use.load(Acquire) && begin.elapsed() < STOP_PATIENCE {
+            std::thread::yield_now();
+        }
+    }
 }
 
 macro_rules! counters {
@@ -142,8 +160,10 @@ impl Rings for &Shared {
         }
     }
     fn stop(&mut self, index: usize) -> Option<u32> {
-        let mut ring = self.slots.get(index)?.ring.lock().take()?;
+        let slot = self.slots.get(index)?;
+        let mut ring = slot.ring.lock().take()?;
         self.changed();
+        slot.wait_for_burst();
         Some(ring.stop())
     }
     fn enable(&mut self, index: usize, enabled: bool) {

@@ -334,3 +334,44 @@ fn refused_requests_are_answered_where_that_was_agreed() {
         machine.ask(Request::GetConfig, &[&[0; 4][..], &12_u32.to_ne_bytes(), &[0; 4], &[0; 12]].concat());
     assert_eq!(config.len(), 24);
 }
+
+/// A front end that moves the guest learns of every page that we wrote: buffers, and what shows that they were used.
+#[test]
+fn what_is_written_while_a_guest_moves_is_logged() {
+    for is_packed in [false, true] {
+        let c = client();
+        let mut machine = Machine::new(c.listener.accept().expect("connection").0, is_packed);
+        machine.start();
+        let (mut rx, mut tx) = queues(&*c.port);
+        traffic(&mut machine, &mut *rx, &mut *tx, 1);
+        let log = tempfile::tempfile().expect("file");
+        log.set_len(4096).expect("length");
+        machine.tell(Request::SetLogBase, &words(&[4096, 0]), &[&log]);
+        let mut reply = [0; HEADER_LEN + 8];
+        machine.socket.read_exact(&mut reply).expect("reply");
+        let features = machine.features | feature::LOG_ALL;
+        machine.tell(Request::SetFeatures, &features.to_ne_bytes(), &[]);
+        let to_guest = |user: u64| user - regions()[0].user;
+        for i in 0..2_u64 {
+            let at = machine.drivers[i as usize].addresses();
+            let addresses = words(&[i | 1 << 32, at.descriptors, at.used, at.available, to_guest(at.used)]);
+            machine.tell(Request::SetVringAddr, &addresses, &[]);
+        }
+        machine.number(Request::GetFeatures);
+        let at = machine.offer().expect("room");
+        assert!(machine.drivers[1].send([0; 12], &frame(60, 0), &[], false));
+        until("a frame from the guest", || (rx.recv(&mut Batch::new()) > 0).then_some(()));
+        let mut batch: Batch = [Packet::from_slice(&frame(1400, 1))].into_iter().collect();
+        assert_eq!(tx.send(&mut batch).sent, 1);
+        let mut bits = [0; 4096];
+        std::os::unix::fs::FileExt::read_exact_at(&log, &mut bits, 0).expect("log");
+        let entries = machine.drivers.each_ref().map(|driver| {
+            let at = driver.addresses();
+            to_guest(if is_packed { at.descriptors } else { at.used })
+        });
+        for address in entries.into_iter().chain([at, at + 12 + 1399]) {
+            let page = (address / 4096) as usize;
+            assert!(bits[page / 8] & 1 << (page % 8) != 0, "page {page}, packed: {is_packed}");
+        }
+    }
+}

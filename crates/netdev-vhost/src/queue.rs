@@ -1,10 +1,14 @@
 //! The packet's side of a port: receive queue and sender of one polling thread.
 
+use crate::mem::frames::Frames;
 use crate::pool;
 use crate::port::{ANNOUNCE, Shared, Slot};
+use crate::ring::Violation;
 use crate::vring::{RxCount, Vring};
-use netdev::{RxQueue, TxOutcome, TxQueue};
-use packet::{Batch, Packet, checksum, gso};
+use arrayvec::ArrayVec;
+use netdev::burst::{places, send_as_batch};
+use netdev::{Burst, RxQueue, TxOutcome, TxQueue};
+use packet::{BATCH_LEN, Batch, Packet, checksum, gso};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,70 +20,109 @@ const FRAME_OVERHEAD: usize = 14 + 4 + 4;
 pub struct VhostRx {
     shared: Arc<Shared>,
     queue: usize,
-    lends: bool,
+    frames: Frames,
 }
 
 impl VhostRx {
     pub fn new(shared: Arc<Shared>, queue: usize) -> Self {
-        VhostRx { shared, queue, lends: false }
+        let in_use = shared.slots.get(2 * queue + 1).map(|slot| slot.in_use.clone());
+        VhostRx { shared, queue, frames: Frames::new(in_use.unwrap_or_default()) }
     }
 
-    /// Takes frames from the ring.
-    fn poll(&self, slot: &Slot, index: usize, batch: &mut Batch) {
+    /// Lets `take` take frames from the ring, if it runs, and looks at what it says; the ring's index and slot if so.
+    #[inline]
+    fn poll<'s>(
+        shared: &'s Shared,
+        queue: usize,
+        frames: &mut Frames,
+        take: impl FnOnce(&mut Frames, &mut Vring, &mut RxCount) -> Result<(), Violation>,
+    ) -> Option<&'s Slot> {
+        let index = 2 * queue + 1;
+        let slot = shared.slots.get(index).filter(|s| s.enabled.load(Relaxed) && shared.is_usable());
         // The front end's thread holds the lock for a moment when it changes the ring.
-        let Some(mut ring) = slot.ring.try_lock() else { return };
-        let Some(ring) = ring.as_mut() else { return };
-        let before = batch.len();
-        let mut lost = RxCount::default();
-        let result = ring.receive(batch, self.lends, &mut lost);
-        if let Err(violation) = result {
-            self.shared.violated(index, violation);
+        let mut guard = slot.and_then(|s| s.ring.try_lock());
+        let Some((slot, ring)) = slot.zip(guard.as_mut().and_then(|g| g.as_mut())) else {
+            frames.leave();
+            return None;
+        };
+        let mut count = RxCount::default();
+        if let Err(violation) = take(frames, ring, &mut count) {
+            shared.violated(index, violation);
         }
-        if batch.len() == before && lost == RxCount::default() {
-            return;
+        if count != RxCount::default() {
+            note(shared, slot, count);
+        }
+        Some(slot)
+    }
+
+    /// What the front end asked to be announced.
+    fn announcement(&self) -> Option<Packet> {
+        let announce = &self.shared.announce;
+        if self.queue != 0 || announce.load(Relaxed) == 0 {
+            return None;
+        }
+        Some(reverse_arp(announce.swap(0, Relaxed) & !ANNOUNCE))
+    }
+}
+
+/// Counts what came of a call beside frames.
+#[cold]
+fn note(shared: &Shared, slot: &Slot, count: RxCount) {
+    if count.called {
+        slot.stats.count_call();
+    }
+    let c = &shared.counters;
+    c.rx_too_big.fetch_add(count.too_big, Relaxed);
+    c.rx_malformed.fetch_add(count.malformed, Relaxed);
+}
+
+impl RxQueue for VhostRx {
+    fn recv(&mut self, batch: &mut Batch) -> usize {
+        self.frames.clear();
+        let first = batch.len();
+        if !batch.is_full() {
+            batch.extend(self.announcement());
+        }
+        let before = batch.len();
+        let mut at = 0;
+        let take = |_: &mut Frames, ring: &mut Vring, count: &mut RxCount| ring.receive(batch, count);
+        if let Some(slot) = Self::poll(&self.shared, self.queue, &mut self.frames, take)
+            && batch.len() > before
+        {
+            slot.stats.count(batch.get(before..).unwrap_or_default());
         }
         if self.shared.policer.is_active() {
-            let mut at = 0;
             batch.retain(|p| {
                 at += 1;
                 at <= before || self.shared.policer.admit(p)
             });
         }
-        if lost.called {
-            slot.stats.count_call();
-        }
-        slot.stats.count(batch.get(before..).unwrap_or_default());
-        let c = &self.shared.counters;
-        for (all, n) in [(&c.rx_too_big, lost.too_big), (&c.rx_malformed, lost.malformed)] {
-            if n > 0 {
-                all.fetch_add(n, Relaxed);
-            }
-        }
+        batch.len() - first
     }
-}
 
-impl RxQueue for VhostRx {
-    fn recv(&mut self, batch: &mut Batch) -> usize {
-        let index = 2 * self.queue + 1;
-        let before = batch.len();
-        let shared = &*self.shared;
-        if self.queue == 0 && shared.announce.load(Relaxed) != 0 && !batch.is_full() {
-            let mac = shared.announce.swap(0, Relaxed) & !ANNOUNCE;
-            batch.push(reverse_arp(mac));
+    #[inline]
+    fn burst(&mut self) -> Option<&mut dyn Burst> {
+        // Who judges packets one by one wants packets.
+        if self.shared.policer.is_active() {
+            return None;
         }
-        if let Some(slot) = shared.slots.get(index)
-            && slot.enabled.load(Relaxed)
-            && shared.is_usable()
+        let take =
+            |frames: &mut Frames, ring: &mut Vring, count: &mut RxCount| ring.receive_frames(frames, count);
+        if let Some(slot) = Self::poll(&self.shared, self.queue, &mut self.frames, take)
+            && !self.frames.is_empty()
         {
-            self.poll(slot, index, batch);
+            slot.stats.count_all(self.frames.shown());
         }
-        batch.len() - before
+        if !self.frames.is_full()
+            && let Some(packet) = self.announcement()
+        {
+            self.frames.push(packet);
+        }
+        Some(&mut self.frames)
     }
+
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None
-    }
-    fn allow_loans(&mut self) {
-        self.lends = true;
     }
 }
 
@@ -140,34 +183,27 @@ impl VhostTx {
     }
 }
 
-fn bytes_of(packets: &[Packet]) -> u64 {
-    packets.iter().map(|p| p.len() as u64).sum()
-}
-
-/// Sends frames that the guest takes as they are, with retries while it makes room.
+/// Sends `n` frames that the guest takes as they are, with retries while it makes room. `send` sends those from a
+/// place on; returns how many went.
+#[inline]
 fn send_ready(
     shared: &Shared,
     outcome: &mut TxOutcome,
     index: usize,
     ring: &mut Vring,
-    packets: &mut [Packet],
-) {
+    n: usize,
+    mut send: impl FnMut(&mut Vring, usize, &mut u32) -> Result<usize, Violation>,
+) -> usize {
     let retries_max = shared.retries_max.load(Relaxed);
-    let (mut rest, mut retries) = (packets, 0);
-    let (mut sent, mut too_big) = (0u64, 0);
-    let Some(stats) = shared.slots.get(index).map(|slot| &slot.stats) else { return };
+    let (mut done, mut retries, mut too_big, mut calls) = (0, 0, 0, 0);
     loop {
-        let big_before = too_big;
-        match ring.transmit(rest, &mut too_big) {
-            Ok(n) => {
-                let (done, left) = rest.split_at_mut(n.min(rest.len()));
-                sent += (n as u64).saturating_sub(u64::from(too_big - big_before));
-                stats.count(done);
-                rest = left;
-                if rest.is_empty() || retries >= retries_max || n == 0 && retries > 0 {
+        match send(ring, done, &mut too_big) {
+            Ok(now) => {
+                done += now;
+                if done >= n || retries >= retries_max || now == 0 && retries > 0 {
                     break;
                 }
-                ring.finish().then(|| stats.count_call());
+                calls += u32::from(ring.finish());
                 retries += 1;
                 std::hint::spin_loop();
             }
@@ -177,21 +213,43 @@ fn send_ready(
             }
         }
     }
-    ring.finish().then(|| stats.count_call());
-    let c = &shared.counters;
-    outcome.sent += sent as u32;
-    outcome.dropped_too_big += too_big;
-    outcome.dropped_full += rest.len() as u32;
-    outcome.dropped_bytes += bytes_of(rest);
-    for (counter, n) in [
-        (&c.tx_retries, u64::from(retries)),
-        (&c.tx_failure_drops, rest.len() as u64),
-        (&c.tx_mtu_exceeded_drops, u64::from(too_big)),
-    ] {
-        if n > 0 {
-            counter.fetch_add(n, Relaxed);
-        }
+    calls += u32::from(ring.finish());
+    let left = n.saturating_sub(done) as u32;
+    outcome.sent += (done as u32).saturating_sub(too_big);
+    if calls + retries + too_big + left > 0 {
+        let slot = shared.slots.get(index);
+        (0..calls).filter_map(|_| slot).for_each(|slot| slot.stats.count_call());
+        outcome.dropped_too_big += too_big;
+        outcome.dropped_full += left;
+        let c = &shared.counters;
+        c.tx_retries.fetch_add(retries.into(), Relaxed);
+        c.tx_failure_drops.fetch_add(left.into(), Relaxed);
+        c.tx_mtu_exceeded_drops.fetch_add(too_big.into(), Relaxed);
     }
+    done
+}
+
+/// As [`send_ready`], packets.
+fn send_packets(
+    shared: &Shared,
+    outcome: &mut TxOutcome,
+    index: usize,
+    ring: &mut Vring,
+    packets: &[Packet],
+) {
+    let send = |ring: &mut Vring, at, too_big: &mut u32| {
+        ring.transmit(packets.get(at..).unwrap_or_default(), too_big)
+    };
+    let done = send_ready(shared, outcome, index, ring, packets.len(), send);
+    let (sent, left) = packets.split_at_checked(done).unwrap_or((packets, &[]));
+    outcome.dropped_bytes += bytes_of(left);
+    if let Some(slot) = shared.slots.get(index) {
+        slot.stats.count(sent);
+    }
+}
+
+fn bytes_of(packets: &[Packet]) -> u64 {
+    packets.iter().map(|p| p.len() as u64).sum()
 }
 
 impl TxQueue for VhostTx {
@@ -208,12 +266,12 @@ impl TxQueue for VhostTx {
             && shared.is_usable()
         {
             if batch.iter().all(|p| ring.takes(&p.offload)) {
-                send_ready(shared, outcome, index, ring, batch);
+                send_packets(shared, outcome, index, ring, batch);
             } else {
-                let (mut finished, failed) = finish(batch, ring);
+                let (finished, failed) = finish(batch, ring);
                 outcome.dropped_error += failed;
                 shared.counters.tx_offload_drops.fetch_add(failed.into(), Relaxed);
-                send_ready(shared, outcome, index, ring, &mut finished);
+                send_packets(shared, outcome, index, ring, &finished);
             }
         } else {
             outcome.dropped_down += batch.len() as u32;
@@ -223,8 +281,44 @@ impl TxQueue for VhostTx {
         pool::drop_all(batch);
         self.outcome
     }
-    fn takes_loans(&self) -> bool {
-        true
+
+    #[inline]
+    fn send_burst(&mut self, burst: &mut dyn Burst, bits: u32) -> TxOutcome {
+        match burst.as_any().downcast_mut::<Frames>() {
+            Some(frames) if frames.are_lent(bits) => match self.send_frames(frames, bits) {
+                Some(outcome) => outcome,
+                None => send_as_batch(self, burst, bits),
+            },
+            _ => send_as_batch(self, burst, bits),
+        }
+    }
+}
+
+impl VhostTx {
+    /// Sends frames of another guest without making packets of them; `None` if one is too long or no ring runs.
+    #[inline]
+    fn send_frames(&mut self, frames: &mut Frames, bits: u32) -> Option<TxOutcome> {
+        let max = self.shared.mtu.load(Relaxed) + FRAME_OVERHEAD as u32;
+        if frames.lens().iter().any(|len| *len > max) {
+            return None;
+        }
+        let index = self.choose()?;
+        let shared = &*self.shared;
+        let slot = shared.slots.get(index).filter(|_| shared.is_usable())?;
+        let mut ring = slot.ring.lock();
+        let ring = ring.as_mut()?;
+        let all: ArrayVec<u8, BATCH_LEN> = places(bits).map(|place| place as u8).collect();
+        let mut outcome = TxOutcome::default();
+        let send = |ring: &mut Vring, at, too_big: &mut u32| {
+            ring.transmit_frames(frames, all.get(at..).unwrap_or_default(), too_big)
+        };
+        let done = send_ready(shared, &mut outcome, index, ring, all.len(), send);
+        let (sent, left) = all.split_at_checked(done).unwrap_or((&all, &[]));
+        slot.stats.count_all(sent.iter().map(|place| frames.shown_at(usize::from(*place))));
+        outcome.dropped_bytes +=
+            left.iter().map(|place| frames.shown_at(usize::from(*place)).1 as u64).sum::<u64>();
+        frames.sent(bits);
+        Some(outcome)
     }
 }
 
@@ -233,7 +327,6 @@ fn finish(batch: &mut Batch, ring: &Vring) -> (Vec<Packet>, u32) {
     let mut done = Vec::new();
     let mut failed = 0;
     for mut packet in batch.drain(..) {
-        packet.fill();
         let is_ok = if ring.takes(&packet.offload) {
             done.push(packet);
             true

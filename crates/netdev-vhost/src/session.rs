@@ -9,6 +9,7 @@ use crate::ring::packed::Packed;
 use crate::ring::split::Split;
 use crate::vring::Vring;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -322,7 +323,9 @@ impl Session {
         let base = record.as_ref().and_then(|r| r.position()).unwrap_or(base);
         let is_logged = self.features & feature::LOG_ALL != 0;
         let log = self.log.clone().filter(|_| is_logged);
-        let ring_log = log.clone().zip(at.log);
+        // A packed ring's entries are its descriptors; what the front end names is another part of it.
+        let logged = if is_packed { self.memory.guest_address(at.descriptors) } else { at.log };
+        let ring_log = log.clone().zip(logged);
         let made = if is_packed {
             let has_gaps = self.features & (feature::INDIRECT | feature::IN_ORDER) != feature::INDIRECT;
             Packed::new(&self.memory, size, &at, base, has_gaps, ring_log).map(Ring::Packed)
@@ -342,6 +345,11 @@ impl Session {
         let mut vring = Vring::new(made, self.memory.clone(), log, ring.call.clone(), self.features);
         vring.note_in(record);
         rings.start(index, Box::new(vring));
+        // The call for what was given back last may never have come: the process before us may have ended between
+        // the two, or a machine before this one. A driver that waits for it would wait for ever.
+        if let Some(call) = self.rings.get(index).and_then(|r| r.call.as_deref()) {
+            let _ = (&*call).write(&1u64.to_ne_bytes());
+        }
     }
 
     fn set_table(

@@ -62,16 +62,22 @@ fn size_class(len: usize) -> usize {
 }
 
 impl RingStats {
-    /// Counts packets; their bytes.
+    /// Counts packets.
     #[inline]
     pub fn count(&self, packets: &[Packet]) {
+        self.count_all(packets.iter().map(|p| (p.data(), p.len())));
+    }
+
+    /// Counts frames by their first bytes and their lengths.
+    #[inline]
+    pub fn count_all<'f>(&self, frames: impl Iterator<Item = (&'f [u8], usize)>) {
         let mut sizes = [0u64; SIZES];
-        let (mut bytes, mut multicast, mut broadcast) = (0, 0, 0);
-        for packet in packets {
-            let len = packet.len();
+        let (mut packets, mut bytes, mut multicast, mut broadcast) = (0, 0, 0, 0);
+        for (head, len) in frames {
+            packets += 1;
             bytes += len as u64;
             sizes[size_class(len) % SIZES] += 1;
-            if let Some(destination) = packet.data().first_chunk::<6>()
+            if let Some(destination) = head.first_chunk::<6>()
                 && destination[0] & 1 != 0
             {
                 let is_broadcast = *destination == [0xff; 6];
@@ -79,7 +85,7 @@ impl RingStats {
                 multicast += u64::from(!is_broadcast);
             }
         }
-        add(&self.packets, packets.len() as u64);
+        add(&self.packets, packets);
         add(&self.bytes, bytes);
         let rest = [(&self.multicast, multicast), (&self.broadcast, broadcast)];
         for (all, n) in self.sizes.iter().zip(sizes).chain(rest).filter(|(_, n)| *n > 0) {

@@ -2,19 +2,17 @@
 
 use crate::inflight::Record;
 use crate::mem::fault;
-use crate::mem::loan::{self, Lender, Ticket};
-use crate::mem::{DirtyLog, FRONT, GuestMemory, HEAD, LONG_HEADER};
-use crate::pool::{self, Buffers};
+use crate::mem::frames::Frames;
+use crate::mem::{DirtyLog, GuestMemory, LONG_HEADER, Piece};
+use crate::pool;
 use crate::protocol::feature;
 use crate::ring::{Burst, CHAIN_MAX, Direction, Head, Ring, Violation};
 use arrayvec::ArrayVec;
 use netdev::virtio;
-use packet::{BATCH_LEN, Batch, Checksum, GsoKind, HEADROOM, Offload, Packet};
-use std::collections::VecDeque;
+use packet::{BATCH_LEN, Batch, Checksum, GsoKind, Offload, Packet};
 use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// `struct virtio_net_hdr` without `num_buffers`.
 const SHORT_HEADER: usize = virtio::HEADER_LEN;
@@ -30,18 +28,6 @@ pub struct RxCount {
     pub called: bool,
 }
 
-/// A buffer that the driver lent us and that was not given back: those before it come first.
-struct Owed {
-    id: u16,
-    slots: u16,
-    loan: Option<Ticket>,
-}
-
-/// Frames of so many bytes are lent rather than copied.
-const LOAN_MIN: usize = 256;
-/// How long a ring that stops waits for frames that are under way.
-const STOP_PATIENCE: Duration = Duration::from_millis(50);
-
 /// A ring that runs, with all that moving frames over it takes.
 pub struct Vring {
     pub ring: Ring,
@@ -54,20 +40,64 @@ pub struct Vring {
     /// Buffers that were fetched, and how many of them were used: the others are being prefetched until the next call.
     burst: Burst,
     next: usize,
-    owed: VecDeque<Owed>,
-    lender: Lender,
+    /// Buffers of a burst of [`Frames`], to be given back when it is over: identifiers and slots.
+    owed: ArrayVec<(u16, u16), BATCH_LEN>,
     /// Where the ring's position is noted for a back end after us.
     record: Option<Record>,
     /// [`fault::lost_count`] when this ring's memory was last looked after.
     lost_seen: u64,
-    /// Regions that were found last, for headers and for the rest.
-    near: [usize; 2],
+    /// The region that was found last.
+    near: usize,
 }
 
-/// Where the first bytes of a frame go in a small buffer.
-#[inline]
-fn front_of(buffer: &mut [u8]) -> Result<&mut [u8; FRONT], Violation> {
-    buffer.get_mut(HEADROOM..).and_then(|b| b.first_chunk_mut()).ok_or(Violation::Address)
+/// What is sent: packets, or frames of another guest.
+trait Outgoing {
+    fn count(&self) -> usize;
+    /// Writes header and frame to `to` if the frame asks for nothing and there is room for it; its length then.
+    fn write(&self, at: usize, header: &[u8], to: Piece<'_>) -> Option<usize>;
+    /// The frame as a packet.
+    fn packet<R>(&self, at: usize, then: impl FnOnce(&Packet) -> R) -> Option<R>;
+}
+
+impl Outgoing for [Packet] {
+    fn count(&self) -> usize {
+        self.len()
+    }
+    #[inline]
+    fn write(&self, at: usize, header: &[u8], to: Piece<'_>) -> Option<usize> {
+        let packet = self.get(at).filter(|p| p.offload == Offload::default())?;
+        let data = packet.data();
+        if to.len() < header.len() + data.len() {
+            return None;
+        }
+        to.write_header(header);
+        let body = to.behind(header.len());
+        match data.try_into() {
+            Ok(line) => body.write_line(line),
+            Err(_) => body.write(data),
+        }
+        Some(data.len())
+    }
+    fn packet<R>(&self, at: usize, then: impl FnOnce(&Packet) -> R) -> Option<R> {
+        self.get(at).map(then)
+    }
+}
+
+/// Frames at some places of a burst.
+struct Lent<'f>(&'f Frames, &'f [u8]);
+
+impl Outgoing for Lent<'_> {
+    fn count(&self) -> usize {
+        self.1.len()
+    }
+    #[inline]
+    fn write(&self, at: usize, header: &[u8], to: Piece<'_>) -> Option<usize> {
+        self.0.write(usize::from(*self.1.get(at)?), header, to)
+    }
+    #[cold]
+    fn packet<R>(&self, at: usize, then: impl FnOnce(&Packet) -> R) -> Option<R> {
+        self.0.copy(usize::from(*self.1.get(at)?)).as_ref().map(then)
+    }
 }
 
 impl Vring {
@@ -78,8 +108,7 @@ impl Vring {
         call: Option<Arc<File>>,
         features: u64,
     ) -> Self {
-        let lender = Lender::new(memory.clone());
-        let (burst, next, owed, near) = (Burst::default(), 0, VecDeque::new(), [0; 2]);
+        let (burst, next, owed, near) = (Burst::default(), 0, ArrayVec::new(), 0);
         // A count that never is: memory may be lost already.
         Vring {
             ring,
@@ -90,7 +119,6 @@ impl Vring {
             burst,
             next,
             owed,
-            lender,
             record: None,
             lost_seen: u64::MAX,
             near,
@@ -127,42 +155,21 @@ impl Vring {
         Ok(())
     }
 
-    /// Gives everything back, if need be after a moment in which frames under way arrive; the ring's position then.
+    /// Gives everything back, also what is in a burst that is not over; the ring's position then.
     pub fn stop(&mut self) -> u32 {
         self.ring.unfetch(self.burst.heads().get(self.next..).unwrap_or_default());
         self.burst.clear();
         self.next = 0;
-        let begin = Instant::now();
-        loop {
-            self.settle();
-            if self.owed.is_empty() || begin.elapsed() > STOP_PATIENCE {
-                break;
-            }
-            std::thread::yield_now();
-        }
-        // A frame that is still somewhere keeps its memory, and arrives with whatever the guest puts there.
-        for owed in std::mem::take(&mut self.owed) {
-            self.ring.give_back(owed.id, owed.slots, 0);
-        }
+        self.settle();
         self.finish();
         self.ring.base()
     }
 
-    /// Buffers that were not given back yet.
-    #[cfg(test)]
-    pub(crate) fn owed(&self) -> usize {
-        self.owed.len()
-    }
-
-    /// Gives buffers back whose frames have arrived.
+    /// Gives the buffers of the last burst back, which is over.
     #[inline]
     fn settle(&mut self) {
-        while let Some(first) = self.owed.front() {
-            if first.loan.is_some_and(|ticket| !self.lender.is_settled(ticket)) {
-                break;
-            }
-            self.ring.give_back(first.id, first.slots, 0);
-            self.owed.pop_front();
+        for (id, slots) in self.owed.drain(..) {
+            self.ring.give_back(id, slots, 0);
         }
     }
 
@@ -196,34 +203,61 @@ impl Vring {
         gso && (self.has(feature::GUEST_CSUM) || !matches!(offload.checksum, Checksum::Partial { .. }))
     }
 
-    /// Appends frames that the driver sent to `batch`, until it is full. With `lends`, frames may be on loan.
-    pub fn receive(&mut self, batch: &mut Batch, lends: bool, count: &mut RxCount) -> Result<(), Violation> {
+    /// Appends frames that the driver sent to `batch`, until it is full.
+    pub fn receive(&mut self, batch: &mut Batch, count: &mut RxCount) -> Result<(), Violation> {
+        let max = batch.remaining_capacity();
+        self.receive_with(max, count, |ring, burst, head, count| {
+            batch.extend(ring.gather(burst, head, count)?);
+            Ok(false)
+        })
+    }
+
+    /// Receives up to a batch of frames, which stay in the driver's buffers as far as they can. Until the next call or
+    /// [`Vring::stop`] the driver does not get these back: the burst has to be over by then.
+    #[inline]
+    pub fn receive_frames(&mut self, frames: &mut Frames, count: &mut RxCount) -> Result<(), Violation> {
+        frames.begin(&self.memory);
+        let header_len = self.header_len();
+        self.receive_with(BATCH_LEN, count, |ring, burst, head, count| {
+            if let Some(segment) = burst.only(head)
+                && let Some(len) = (segment.len as usize).checked_sub(header_len)
+                && len >= ETHERNET_HEADER
+                && let Some(is_lent) = frames.lend(&mut ring.near, segment.addr, header_len, len)?
+            {
+                return Ok(is_lent);
+            }
+            if let Some(packet) = ring.gather(burst, head, count)? {
+                frames.push(packet);
+            }
+            Ok(false)
+        })
+    }
+
+    /// Takes up to `max` frames by `take`, which says whether the buffer is in use still.
+    #[inline]
+    fn receive_with(
+        &mut self,
+        max: usize,
+        count: &mut RxCount,
+        mut take: impl FnMut(&mut Self, &Burst, Head, &mut RxCount) -> Result<bool, Violation>,
+    ) -> Result<(), Violation> {
         self.look_after()?;
         self.settle();
-        // A frame that lingers somewhere holds up all buffers behind it: no more until it has gone.
-        let lends = lends && self.owed.is_empty();
         let mut result = self.refetch(Direction::Read);
         let burst = std::mem::take(&mut self.burst);
         let ready = burst.heads().get(self.next..).unwrap_or_default();
-        let n = ready.len().min(batch.remaining_capacity());
-        if n > 0 {
-            let mut buffers = ArrayVec::new();
-            pool::take(n, &mut buffers);
-            for head in ready.iter().take(n) {
-                self.next += 1;
-                match self.take(&burst, *head, lends, &mut buffers, count) {
-                    Ok(None) => self.owe(*head, None),
-                    Ok(Some((packet, loan))) => {
-                        batch.push(packet);
-                        self.owe(*head, loan);
-                    }
-                    Err(violation) => {
-                        result = Err(violation);
-                        break;
-                    }
+        let n = ready.len().min(max);
+        for head in ready.iter().take(n) {
+            self.next += 1;
+            match take(self, &burst, *head, count) {
+                Ok(false) if self.owed.is_empty() => self.ring.give_back(head.id, head.slots, 0),
+                // There is room: no more than a batch is taken at a time.
+                Ok(_) => self.owed.push((head.id, head.slots)),
+                Err(violation) => {
+                    result = Err(violation);
+                    break;
                 }
             }
-            pool::give(buffers);
         }
         self.burst = burst;
         count.called = self.finish();
@@ -242,68 +276,16 @@ impl Vring {
         }
         self.burst.clear();
         self.next = 0;
+        let header_len = self.header_len();
         let result = self.ring.fetch(&self.memory, direction, BATCH_LEN, &mut self.burst);
         for segment in self.burst.heads().iter().filter_map(|h| self.burst.only(*h)) {
-            let Ok(piece) = self.memory.rest(&mut self.near[0], segment.addr) else { continue };
+            let Ok(piece) = self.memory.rest(&mut self.near, segment.addr) else { continue };
             match direction {
-                Direction::Read => piece.prefetch(LONG_HEADER),
-                Direction::Write => piece.prefetch_to_write(LONG_HEADER),
+                Direction::Read => piece.prefetch(header_len),
+                Direction::Write => piece.prefetch_to_write(header_len),
             }
         }
         result
-    }
-
-    #[inline]
-    fn owe(&mut self, head: Head, loan: Option<Ticket>) {
-        if loan.is_none() && self.owed.is_empty() {
-            self.ring.give_back(head.id, head.slots, 0);
-        } else {
-            self.owed.push_back(Owed { id: head.id, slots: head.slots, loan });
-        }
-    }
-
-    /// The frame in a buffer: of a usual one, in one piece, the head is copied and the rest copied or lent.
-    #[inline]
-    fn take(
-        &mut self,
-        burst: &Burst,
-        head: Head,
-        lends: bool,
-        buffers: &mut Buffers,
-        count: &mut RxCount,
-    ) -> Result<Option<(Packet, Option<Ticket>)>, Violation> {
-        let header_len = self.header_len();
-        if let Some(segment) = burst.only(head)
-            && let total = segment.len as usize
-            && (header_len + ETHERNET_HEADER..=header_len + pool::SMALL_FRAME_MAX).contains(&total)
-            && let piece = self.memory.rest(&mut self.near[0], segment.addr)?
-            && piece.len() >= total
-            && let Some(buffer) = buffers.pop()
-        {
-            let Some(short) = piece.header().first_chunk::<SHORT_HEADER>().copied() else { return Ok(None) };
-            let (body, len) = (piece.behind(header_len), total - header_len);
-            let is_plain = short == [0; SHORT_HEADER];
-            let mut buffer = buffer;
-            if lends && is_plain && len >= LOAN_MIN {
-                body.read_head(HEAD, front_of(buffer)?);
-                let rest = segment.addr.wrapping_add((header_len + HEAD) as u64);
-                match self.lender.lend(buffer, len, rest, &mut self.near[1]) {
-                    Ok((packet, ticket)) => return Ok(Some((packet, Some(ticket)))),
-                    Err(back) => buffer = back,
-                }
-            }
-            body.read_head(len, front_of(buffer)?);
-            if let Some(rest) = buffer.get_mut(HEADROOM + FRONT..HEADROOM + len.max(FRONT)) {
-                body.behind(FRONT).read(rest);
-            }
-            let mut packet = Packet::from_pool(buffer, HEADROOM, len, &loan::WHOLE);
-            if !is_plain && virtio::decode(&short, &mut packet).is_err() {
-                count.malformed += 1;
-                return Ok(None);
-            }
-            return Ok(Some((packet, None)));
-        }
-        Ok(self.gather(burst, head, count)?.map(|packet| (packet, None)))
     }
 
     /// Copies the frame in a buffer of any number of pieces.
@@ -345,24 +327,42 @@ impl Vring {
     /// Sends as many of `packets` as there are buffers for; returns how many, before calling the driver.
     ///
     /// Frames that need more than the driver's offloads are not given to this.
-    pub fn transmit(&mut self, packets: &mut [Packet], too_big: &mut u32) -> Result<usize, Violation> {
+    pub fn transmit(&mut self, packets: &[Packet], too_big: &mut u32) -> Result<usize, Violation> {
+        self.transmit_all(packets, too_big)
+    }
+
+    /// As [`Vring::transmit`], frames that are still with the guest that sent them, by their places.
+    pub fn transmit_frames(
+        &mut self,
+        frames: &Frames,
+        places: &[u8],
+        too_big: &mut u32,
+    ) -> Result<usize, Violation> {
+        self.transmit_all(&Lent(frames, places), too_big)
+    }
+
+    #[inline]
+    fn transmit_all<O: Outgoing + ?Sized>(
+        &mut self,
+        frames: &O,
+        too_big: &mut u32,
+    ) -> Result<usize, Violation> {
         self.look_after()?;
         let mut header = [0; LONG_HEADER];
         header[SHORT_HEADER..].copy_from_slice(&1u16.to_le_bytes());
         let plain = &header[..self.header_len()];
         let mut done = 0;
         let mut result = Ok(());
-        for packet in packets {
+        while done < frames.count() {
             if result.is_ok() {
                 result = self.refetch(Direction::Write);
             }
-            if packet.offload == Offload::default() && self.put_plain(plain, packet) {
+            if self.put_plain(plain, frames, done) {
                 self.next += 1;
                 done += 1;
                 continue;
             }
-            packet.fill();
-            match self.put(packet, too_big) {
+            match frames.packet(done, |packet| self.put(packet, too_big)).transpose().map(Option::flatten) {
                 Ok(Some(used)) => {
                     self.next += used;
                     done += 1;
@@ -383,14 +383,12 @@ impl Vring {
 
     /// Writes a frame without offloads to a buffer in one piece that has room for it; false if it is no such buffer.
     #[inline]
-    fn put_plain(&mut self, header: &[u8], packet: &Packet) -> bool {
-        let total = header.len() + packet.len();
+    fn put_plain<O: Outgoing + ?Sized>(&mut self, header: &[u8], frames: &O, at: usize) -> bool {
         let Some(head) = self.burst.heads().get(self.next).copied() else { return false };
-        let Some(segment) = self.burst.only(head).filter(|s| s.len as usize >= total) else { return false };
-        let Ok(piece) = self.memory.rest(&mut self.near[0], segment.addr) else { return false };
-        if !piece.write_frame(header, packet) {
-            return false;
-        }
+        let Some(segment) = self.burst.only(head) else { return false };
+        let Ok(piece) = self.memory.rest(&mut self.near, segment.addr) else { return false };
+        let Some(len) = frames.write(at, header, piece.first(segment.len as usize)) else { return false };
+        let total = header.len() + len;
         if let Some(log) = &self.log {
             log.mark(segment.addr, total as u64);
         }

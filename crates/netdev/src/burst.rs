@@ -21,8 +21,8 @@ pub trait Burst: Send {
     }
 
     /// Sets the first [`Burst::len`] of `heads` to the bytes of the packets: all of an Ethernet frame with which nothing
-    /// is left to be done (checksums, segmentation), and none of any other packet. Of a packet on loan
-    /// ([`packet::Loan`]) what is behind the headers is not its own; one that is taken out is whole.
+    /// is left to be done (checksums, segmentation), and none of any other packet. Of a longer frame only the first 64
+    /// bytes need to be its own: those behind may be any; a packet that is taken out is whole.
     fn heads<'a>(&'a mut self, heads: &mut Heads<'a>);
 
     /// Takes the packet at a place out.
@@ -62,13 +62,19 @@ pub fn send_as_batch<Q: TxQueue + ?Sized>(queue: &mut Q, burst: &mut dyn Burst, 
     if bits == all_places(burst.len())
         && let Some(batch) = burst.as_batch()
     {
-        if !queue.takes_loans() {
-            batch.iter_mut().for_each(Packet::fill);
-        }
         return queue.send(batch);
     }
     let mut batch: Batch = places(bits).filter_map(|place| burst.take(place)).collect();
     queue.send(&mut batch)
+}
+
+/// What [`Burst::heads`] has for a packet.
+#[inline]
+pub fn plain_bytes(packet: &Packet) -> &[u8] {
+    let is_plain = packet.packet_type == flow::PT_ETH
+        && packet.offload.gso.is_none()
+        && !matches!(packet.offload.checksum, Checksum::Partial { .. });
+    if is_plain { packet.data() } else { &[] }
 }
 
 /// A burst of packets as such.
@@ -82,16 +88,12 @@ impl Burst for Packets {
 
     fn heads<'a>(&'a mut self, heads: &mut Heads<'a>) {
         for (head, packet) in heads.iter_mut().zip(&self.0) {
-            let is_plain = packet.packet_type == flow::PT_ETH
-                && packet.offload.gso.is_none()
-                && !matches!(packet.offload.checksum, Checksum::Partial { .. });
-            *head = if is_plain { packet.outline() } else { &[] };
+            *head = plain_bytes(packet);
         }
     }
 
     fn take(&mut self, place: usize) -> Option<Packet> {
         let packet = self.0.get_mut(place)?;
-        packet.fill();
         Some(std::mem::replace(packet, Packet::with_room(0, 0)))
     }
 

@@ -272,9 +272,6 @@ pub trait RxQueue: Send {
     }
     /// Readable when packets wait; `None` for queues that can only be polled.
     fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
-    /// The owner will look no further than at the headers before [`packet::Packet::fill`], and keep packets no
-    /// longer than until it polls again: the queue may lend packets ([`packet::Loan`]).
-    fn allow_loans(&mut self) {}
 }
 
 /// One sender, owned by one thread.
@@ -285,11 +282,6 @@ pub trait TxQueue: Send {
     /// Sends the packets at those places of `burst` whose bits are set, and empties the places.
     fn send_burst(&mut self, burst: &mut dyn Burst, places: u32) -> TxOutcome {
         burst::send_as_batch(self, burst, places)
-    }
-
-    /// Whether the packets may be on loan ([`packet::Loan`]); to others they go filled.
-    fn takes_loans(&self) -> bool {
-        false
     }
 
     /// The queue (`set_queue`, number of a row of the QoS table's `queues`) that the batches to come go to; 0, the

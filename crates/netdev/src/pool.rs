@@ -130,7 +130,7 @@ impl Buffers {
 }
 
 /// The pool that packets in large buffers name.
-static POOL: Pool = Pool { name: "frames", release: |bytes| LARGE.give(bytes), loan: None };
+static POOL: Pool = Pool { name: "frames", release: |bytes| LARGE.give(bytes) };
 static FROM_HEAP: AtomicU64 = AtomicU64::new(0);
 
 /// An empty packet with [`HEADROOM`] in front and room for [`FRAME_MAX`] bytes.

@@ -11,20 +11,6 @@ pub struct Pool {
     pub name: &'static str,
     /// Takes back the whole buffer that was given to [`Packet::from_pool`]. Called on any thread.
     pub release: fn(&'static mut [u8]),
-    /// How packets get what is still elsewhere; `None` if they are always whole.
-    pub loan: Option<Loan>,
-}
-
-/// Packets whose end still lies in somebody else's memory: see [`Packet::from_loan`]. What a driver has to remember
-/// of it is in the bytes in front of the packet, which stay as they are while the loan lasts.
-#[derive(Debug)]
-pub struct Loan {
-    /// Copies the absent end; gets the bytes in front of the packet, and where to copy to.
-    pub copy: fn(&[u8], &mut [u8]),
-    /// Ends the loan; gets the bytes in front of the packet.
-    pub settle: fn(&mut [u8]),
-    /// The pool that a packet is of after that.
-    pub whole: &'static Pool,
 }
 
 /// Memory of one packet: ours, or lent by a driver's pool that wants it back.
@@ -81,8 +67,6 @@ pub struct Packet {
     memory: Memory,
     start: u32,
     len: u32,
-    /// Bytes at the end that are on loan and not here.
-    absent: u16,
     /// Offsets from the start of the data; [`NO_OFFSET`] if absent or not parsed yet.
     pub l2_5_ofs: u16,
     pub l3_ofs: u16,
@@ -118,61 +102,6 @@ impl Packet {
         Self::over(Memory::Pooled(bytes, pool), start, len)
     }
 
-    /// As [`Packet::from_pool`], of a packet whose last `absent` bytes stay with their owner until [`Packet::fill`]
-    /// or the end of the packet. `pool` knows how to get them.
-    #[inline]
-    pub fn from_loan(
-        bytes: &'static mut [u8],
-        start: usize,
-        len: usize,
-        absent: u16,
-        pool: &'static Pool,
-    ) -> Self {
-        let mut p = Self::from_pool(bytes, start, len, pool);
-        p.absent = absent.min(u16::try_from(p.len).unwrap_or(u16::MAX));
-        p
-    }
-
-    /// Whether all of the packet is here.
-    #[inline]
-    pub fn is_whole(&self) -> bool {
-        self.absent == 0
-    }
-
-    /// For the driver whose pool it is: the bytes in front of the packet, and how many at its end are absent.
-    #[inline]
-    pub fn loan(&self, pool: &'static Pool) -> Option<(&[u8], usize)> {
-        match &self.memory {
-            Memory::Pooled(bytes, own) if self.absent > 0 && std::ptr::eq(*own, pool) => {
-                Some((bytes.get(..self.start as usize)?, self.absent.into()))
-            }
-            _ => None,
-        }
-    }
-
-    /// Copies what is absent. Whoever looks beyond the headers, changes the packet or keeps it does this first;
-    /// until then [`Packet::data`] ends where the copy does.
-    #[inline]
-    pub fn fill(&mut self) {
-        if self.absent > 0 {
-            self.fill_absent();
-        }
-    }
-
-    #[cold]
-    fn fill_absent(&mut self) {
-        let end = (self.start + self.len) as usize;
-        let from = end - usize::from(std::mem::take(&mut self.absent));
-        if let Memory::Pooled(bytes, pool) = &mut self.memory
-            && let Some(loan) = &pool.loan
-        {
-            let (front, rest) = bytes.split_at_mut(self.start as usize);
-            (loan.copy)(front, &mut rest[from - self.start as usize..end - self.start as usize]);
-            (loan.settle)(front);
-            *pool = loan.whole;
-        }
-    }
-
     /// Takes the packet apart if its memory is of `pool`, for a driver that sends its own buffers without a
     /// copy; gives it back if it is not. Whoever takes the buffer releases it.
     #[inline]
@@ -196,7 +125,7 @@ impl Packet {
     pub fn surrender(&mut self, pool: &'static Pool) -> Option<&'static mut [u8]> {
         match &mut self.memory {
             Memory::Pooled(bytes, own) if std::ptr::eq(*own, pool) => {
-                (self.start, self.len, self.absent) = (0, 0, 0);
+                (self.start, self.len) = (0, 0);
                 Some(std::mem::take(bytes)).filter(|bytes| !bytes.is_empty())
             }
             _ => None,
@@ -211,7 +140,6 @@ impl Packet {
             memory,
             start: start as u32,
             len: len.min(total - start) as u32,
-            absent: 0,
             l2_5_ofs: NO_OFFSET,
             l3_ofs: NO_OFFSET,
             l4_ofs: NO_OFFSET,
@@ -222,11 +150,11 @@ impl Packet {
         }
     }
 
-    /// The pool that the packet's memory is of; `None` if it is the heap, or while a loan lasts.
+    /// The pool that the packet's memory is of; `None` if it is the heap.
     pub fn pool(&self) -> Option<&'static Pool> {
         match &self.memory {
-            Memory::Pooled(_, pool) if pool.loan.is_none() => Some(pool),
-            _ => None,
+            Memory::Pooled(_, pool) => Some(pool),
+            Memory::Heap(_) => None,
         }
     }
 
@@ -246,22 +174,13 @@ impl Packet {
         self.memory.bytes().len() - self.start as usize - self.len as usize
     }
 
-    /// The packet's bytes, less those that are absent.
+    /// The packet's bytes.
     pub fn data(&self) -> &[u8] {
-        let s = self.start as usize;
-        &self.memory.bytes()[s..s + (self.len - u32::from(self.absent)) as usize]
-    }
-
-    /// As many bytes as the packet has, of which those that are absent are whatever is in their place: to look at
-    /// headers and length.
-    #[inline]
-    pub fn outline(&self) -> &[u8] {
         let s = self.start as usize;
         &self.memory.bytes()[s..s + self.len as usize]
     }
 
     pub fn data_mut(&mut self) -> &mut [u8] {
-        self.fill();
         let s = self.start as usize;
         let e = s + self.len as usize;
         &mut self.memory.bytes_mut()[s..e]
@@ -269,21 +188,18 @@ impl Packet {
 
     /// The whole free space behind the start, for a driver to receive into; then [`Packet::set_len`].
     pub fn space_mut(&mut self) -> &mut [u8] {
-        self.fill();
         let s = self.start as usize;
         &mut self.memory.bytes_mut()[s..]
     }
 
     /// Sets the length, cut to what the memory holds.
     pub fn set_len(&mut self, len: usize) {
-        self.fill();
         self.len = len.min(self.memory.bytes().len() - self.start as usize) as u32;
     }
 
     /// Makes room for `n` bytes in front of the data (their content is unspecified) and returns the new
     /// data. Header and checksum offsets are moved along. Reallocates when the headroom does not suffice.
     pub fn push_front(&mut self, n: usize) -> &mut [u8] {
-        self.fill();
         if self.headroom() < n {
             self.reallocate(n + HEADROOM, self.tailroom());
         }
@@ -295,7 +211,6 @@ impl Packet {
 
     /// Removes up to `n` bytes from the front. Header offsets are moved along; a header cut away has none.
     pub fn pull_front(&mut self, n: usize) {
-        self.fill();
         let n = n.min(self.len());
         self.start += n as u32;
         self.len -= n as u32;
@@ -304,7 +219,6 @@ impl Packet {
 
     /// Appends `n` zero bytes and returns them. Reallocates when the tailroom does not suffice.
     pub fn push_back(&mut self, n: usize) -> &mut [u8] {
-        self.fill();
         if self.tailroom() < n {
             self.reallocate(self.headroom(), n);
         }
@@ -343,10 +257,6 @@ impl Clone for Packet {
     /// A deep copy into memory of our own.
     fn clone(&self) -> Self {
         let mut p = Self::from_slice(self.data());
-        if let Memory::Pooled(bytes, Pool { loan: Some(loan), .. }) = &self.memory {
-            let front = bytes.get(..self.start as usize).unwrap_or_default();
-            (loan.copy)(front, p.push_back(self.absent.into()));
-        }
         p.l2_5_ofs = self.l2_5_ofs;
         p.l3_ofs = self.l3_ofs;
         p.l4_ofs = self.l4_ofs;
@@ -378,56 +288,8 @@ mod tests {
         release: |bytes| {
             BACK.fetch_add(bytes.len(), Ordering::Relaxed);
         },
-        loan: None,
     };
-    static OTHER: Pool = Pool { name: "other", release: |_| (), loan: None };
-    /// The end of a packet is the first byte in front of it, over and over; the second counts how loans ended.
-    static LENDER: Pool = Pool {
-        name: "lender",
-        release: |bytes| assert_eq!(bytes[0], 5),
-        loan: Some(Loan {
-            copy: |front, out| out.fill(front[0]),
-            settle: |front| front[1] += 1,
-            whole: &OTHER,
-        }),
-    };
-
-    #[test]
-    fn what_is_absent_comes_when_it_is_needed() {
-        let lent = || {
-            let mut bytes = vec![0; 40];
-            bytes[0] = 5;
-            bytes[10..14].fill(1);
-            Packet::from_loan(Box::leak(bytes.into_boxed_slice()), 10, 10, 6, &LENDER)
-        };
-        let whole = [1, 1, 1, 1, 5, 5, 5, 5, 5, 5];
-        let p = lent();
-        assert_eq!((p.len(), p.data(), p.is_whole(), p.pool().is_none()), (10, &[1; 4][..], false, true));
-        assert_eq!(p.outline(), [&[1; 4][..], &[0; 6]].concat());
-        assert!(p.loan(&OTHER).is_none());
-        assert_eq!(p.loan(&LENDER).map(|(front, n)| (front.len(), front[1], n)), Some((10, 0, 6)));
-        assert_eq!(p.clone().data(), whole);
-        let changes: [fn(&mut Packet); 7] = [
-            Packet::fill,
-            |p| _ = p.data_mut(),
-            |p| _ = p.space_mut(),
-            |p| p.set_len(10),
-            |p| p.pull_front(0),
-            |p| _ = p.push_front(0),
-            |p| _ = p.push_back(0),
-        ];
-        for change in changes {
-            let mut p = lent();
-            change(&mut p);
-            assert_eq!((p.data(), p.is_whole()), (&whole[..], true));
-            let parts = p.into_pooled(&OTHER).expect("the loan is over");
-            assert_eq!(parts.bytes[1], 1, "settled once");
-        }
-        let mut p = lent();
-        assert!(p.surrender(&OTHER).is_none());
-        assert_eq!(p.surrender(&LENDER).map(|b| b.len()), Some(40));
-        assert!(p.surrender(&LENDER).is_none() && p.data().is_empty() && p.is_whole());
-    }
+    static OTHER: Pool = Pool { name: "other", release: |_| () };
 
     #[test]
     fn pooled_memory_goes_back_once() {

@@ -19,7 +19,7 @@ pub mod pcap;
 pub mod proto;
 pub mod tunnel;
 
-pub use buffer::{HEADROOM, Loan, NO_OFFSET, Packet, Pool, Pooled};
+pub use buffer::{HEADROOM, NO_OFFSET, Packet, Pool, Pooled};
 pub use header::{
     ArpKey, EthKey, IcmpKey, Ipv4Key, Ipv6Key, Masked, NSH_MD2_MAX, NdExtKey, NdKey, NshHeader, PortsKey,
 };

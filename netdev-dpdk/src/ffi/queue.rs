@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The pool that packets over DPDK's buffers name.
-pub static POOL: Pool = Pool { name: "dpdk", release, loan: None };
+pub static POOL: Pool = Pool { name: "dpdk", release };
 
 type Frames = [*mut raw::rte_mbuf; BATCH_LEN];
 

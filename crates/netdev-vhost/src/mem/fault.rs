@@ -49,7 +49,8 @@ impl Watch {
         let free = WATCHED.iter().enumerate().find(|(_, w)| w.start.load(Ordering::Relaxed) == 0);
         let Some((at, entry)) = free else { return Err(io::Error::from_raw_os_error(libc::ENOMEM)) };
         entry.is_lost.store(false, Ordering::Relaxed);
-        entry.len.store(len, Ordering::Relaxed);
+        // Whoever reads this length and then the start, which was 0 before, does not read the former start any more.
+        entry.len.store(len, Ordering::Release);
         entry.start.store(start.expose_provenance(), Ordering::Release);
         USED.fetch_max(at + 1, Ordering::Release);
         Ok(Watch(entry))
@@ -90,15 +91,18 @@ fn replace(address: usize) -> bool {
     let used = USED.load(Ordering::Acquire);
     for w in WATCHED.iter().take(used) {
         let start = w.start.load(Ordering::Acquire);
-        let len = w.len.load(Ordering::Relaxed);
-        if start == 0 || address.wrapping_sub(start) >= len {
+        let len = w.len.load(Ordering::Acquire);
+        // An entry may be given to another mapping right now; that with the address stays, for it is in use.
+        let is_whole = start != 0 && w.start.load(Ordering::Acquire) == start;
+        if !is_whole || address.wrapping_sub(start) >= len {
             continue;
         }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;
         let access = libc::PROT_READ | libc::PROT_WRITE;
-        // SAFETY: the range is a mapping of ours that lives while its entry does, and that is accessed by raw
-        // pointers and atomics alone, to which it does not matter whose zeros they find. mmap(2) is a plain system
-        // call, which a signal handler may make.
+        // SAFETY: the range is a mapping of ours: start and length belong together, and it lives while its entry does,
+        // which is now, for somebody uses the address that faulted. It is accessed by raw pointers and atomics alone, to
+        // which it does not matter whose zeros they find. mmap(2) is a plain system call, which a signal handler may
+        // make.
         let done = unsafe {
             libc::mmap(ptr::with_exposed_provenance_mut::<c_void>(start), len, access, flags, -1, 0)
         };
