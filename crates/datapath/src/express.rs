@@ -20,6 +20,9 @@ use packet::{BATCH_LEN, Packet};
 use quiescent::Shared;
 use std::sync::Arc;
 
+/// Packets of a burst, by the lane's slots.
+pub(crate) type Parts = ArrayVec<(u32, u32), BATCH_LEN>;
+
 /// What is found out about the packets of a burst that do not all leave at once.
 struct Parted {
     /// By place, the lane's slot of a packet that is in the burst still.
@@ -45,15 +48,21 @@ impl Worker {
         // Before others can see where they went.
         self.stats.received.add(n as u64);
         self.counters(in_port).received.add(n as u64);
-        if seen.odd | seen.unknown == 0
-            && let Some(port) = self.lane.only_out()
-        {
-            self.count_received(in_port, seen.bytes, n as u64);
-            self.lane.credit(tally);
-            self.send_burst(in_port, port, burst, all_places(n), seen.bytes);
-            return;
+        let way = self.lane.only_way().filter(|_| seen.odd | seen.unknown == 0);
+        match way {
+            Some(Way::Out(port)) => {
+                self.count_received(in_port, seen.bytes, n as u64);
+                self.lane.credit(tally);
+                self.send_burst(in_port, port, burst, all_places(n), seen.bytes);
+            }
+            Some(way @ (Way::Push | Way::Pop)) => {
+                self.count_received(in_port, seen.bytes, n as u64);
+                self.lane.credit(tally);
+                let parts = self.lane.runs().iter().map(|run| (run.slot, run.sum.places)).collect();
+                self.tunnel_burst(view, in_port, way, burst, &parts, tally);
+            }
+            _ => self.receive_mixed(view, in_port, burst, seen, tally),
         }
-        self.receive_mixed(view, in_port, burst, seen, tally);
     }
 
     /// The rest of [`Worker::receive_burst`], for bursts that do not leave as a whole.
@@ -216,12 +225,15 @@ impl Worker {
         tally: Tally,
     ) {
         let mut outs: ArrayVec<(dpif::PortNo, u32), BATCH_LEN> = ArrayVec::new();
+        let mut tunnels = [(Way::Push, Parts::new()), (Way::Pop, Parts::new())];
         for (place, slot) in parted.slots.iter().enumerate().filter(|(_, slot)| **slot != NONE) {
             match self.lane.way(*slot) {
                 Some(Way::Out(port)) => match outs.iter_mut().rev().find(|(p, _)| *p == port) {
                     Some((_, bits)) => *bits |= 1 << place,
                     None => outs.push((port, 1 << place)),
                 },
+                Some(Way::Push) => add(&mut tunnels[0].1, *slot, place),
+                Some(Way::Pop) => add(&mut tunnels[1].1, *slot, place),
                 _ => {
                     if let Some(flow) = self.lane.flow(*slot) {
                         let one = One { i: place, packets: 0, bytes: 0, tcp_flags: 0 };
@@ -233,6 +245,9 @@ impl Worker {
         for (port, bits) in outs {
             let bytes = self.lane.bytes(bits);
             self.send_burst(in_port, port, burst, bits, bytes);
+        }
+        for (way, parts) in tunnels.iter().filter(|(_, parts)| !parts.is_empty()) {
+            self.tunnel_burst(view, in_port, *way, burst, parts, tally);
         }
         for group in std::mem::take(&mut parted.groups) {
             if group.packets > 0 {
@@ -276,8 +291,15 @@ impl Worker {
     }
 }
 
+fn add(parts: &mut Parts, slot: u32, place: usize) {
+    match parts.iter_mut().rev().find(|(s, _)| *s == slot) {
+        Some((_, bits)) => *bits |= 1 << place,
+        None => parts.push((slot, 1 << place)),
+    }
+}
+
 /// A packet of the shape that was not looked at since.
-fn take(burst: &mut dyn Burst, in_port: u32, place: usize) -> Option<Item> {
+pub(crate) fn take(burst: &mut dyn Burst, in_port: u32, place: usize) -> Option<Item> {
     let mut packet = burst.take(place)?;
     set_offsets(&mut packet);
     Some(Item { packet, meta: PacketMeta::of_port(in_port) })

@@ -10,6 +10,7 @@ use crate::upcall::{Line, UpcallQueues};
 use crate::worker::Sink;
 use dpif::{Action, Actions, FlowStats, PortNo, PutMode, Ufid};
 use flow::Mask;
+use netdev::burst::{Frames, Lengths};
 use netdev::{Packets, TxOutcome, TxQueue};
 use packet::{Batch, Meta};
 use parking_lot::Mutex;
@@ -57,6 +58,23 @@ impl Burst for Buffers {
         }
         self.places[place] = Some(packet.data().to_vec());
         Ok(())
+    }
+    fn grow<'a>(&'a mut self, by: &Lengths, frames: &mut Frames<'a>) -> u32 {
+        let mut grown = 0;
+        for (place, ((packet, by), frame)) in self.places.iter_mut().zip(by).zip(frames).enumerate() {
+            // Some have no room.
+            if let (Some(packet), true) = (packet, *by > 0 && self.stubborn & (2 << place) == 0) {
+                packet.splice(0..0, vec![0xee; usize::from(*by)]);
+                *frame = packet;
+                grown |= 1 << place;
+            }
+        }
+        grown
+    }
+    fn shrink(&mut self, by: &Lengths) {
+        for (packet, by) in self.places.iter_mut().zip(by).filter(|(_, by)| **by > 0) {
+            packet.as_mut().unwrap().drain(..usize::from(*by));
+        }
     }
     fn clear(&mut self) {
         self.places.clear();

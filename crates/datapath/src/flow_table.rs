@@ -1,7 +1,7 @@
 //! The megaflows of one polling thread: read by the thread without waiting, changed by the control plane.
 
 use crate::key::{Lanes, Seed};
-use crate::megaflow::{Megaflow, MegaflowStats, SharedMask};
+use crate::megaflow::{Megaflow, MegaflowStats, Push, SharedMask};
 use dpif::{Actions, DpFlow, DpifError, FlowStats, PutMode, Ufid};
 use flow::{Flow, Mask};
 use hashbrown::HashMap;
@@ -138,6 +138,7 @@ impl FlowTable {
             mask: Arc::clone(&subtable.mask),
             actions: Arc::clone(&new.actions),
             stats,
+            push: Push::of(&new.actions),
             dead: Default::default(),
         });
         registry.flows.insert(new.ufid, Arc::clone(&flow));

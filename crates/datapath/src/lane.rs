@@ -18,12 +18,13 @@ use crate::key::Seed;
 use crate::megaflow::Megaflow;
 use arrayvec::ArrayVec;
 use dpif::PortNo;
+use flow::Tunnel;
 use packet::BATCH_LEN;
 use shape::{Template, differ};
 pub(crate) use shape::{Words, flags_of, set_offsets, words, words_of};
 pub(crate) use signatures::NONE;
 use signatures::Signatures;
-use slots::{ELSEWHERE, Slots, TRACKED};
+use slots::{ELSEWHERE, From, POPPED, PUSHED, Slots, TRACKED};
 use std::sync::Arc;
 
 /// Packets of a batch, one after the other but for odd ones, that agree in all that counts.
@@ -42,7 +43,7 @@ pub(crate) struct Sum {
     /// In the batch.
     pub places: u32,
     pub packets: u32,
-    bytes: u32,
+    pub bytes: u32,
     tcp_flags: u16,
 }
 
@@ -84,6 +85,10 @@ pub(crate) enum Way {
     Elsewhere,
     /// It tracks packets, and counts only those that have no trail.
     Tracked,
+    /// It puts an outer header on, and sends.
+    Push,
+    /// It takes the outer header off.
+    Pop,
     Out(PortNo),
 }
 
@@ -266,20 +271,15 @@ impl Lane {
     /// What the megaflow of a slot does.
     #[inline]
     pub fn way(&self, at: u32) -> Option<Way> {
-        let out = self.slots.get(at)?.out;
-        Some(match out {
-            ELSEWHERE => Way::Elsewhere,
-            TRACKED => Way::Tracked,
-            port => Way::Out(PortNo(port)),
-        })
+        Some(way(self.slots.get(at)?.out))
     }
 
-    /// The port that all runs of the batch leave by, if it is one and nothing else is to be done.
+    /// What is done with all runs of the batch, if it is the same.
     #[inline]
-    pub fn only_out(&self) -> Option<PortNo> {
+    pub fn only_way(&self) -> Option<Way> {
         let out = |run: &Run| self.slots.get(run.slot).map_or(ELSEWHERE, |s| s.out);
         let first = out(self.runs.first()?);
-        (first < TRACKED && self.runs.iter().all(|r| out(r) == first)).then_some(PortNo(first))
+        self.runs.iter().all(|r| out(r) == first).then(|| way(first))
     }
 
     /// Counts a packet of no run for a slot, which stays until the next batch. Returns whether it is counted.
@@ -306,10 +306,44 @@ impl Lane {
         }
     }
 
+    /// Gives them to those megaflows that only output.
+    pub fn credit_outs(&self, tally: Tally) {
+        for run in &self.runs {
+            if let Some(slot) = self.slots.get(run.slot).filter(|s| matches!(way(s.out), Way::Out(_))) {
+                let sum = run.sum;
+                slot.stats.count(sum.packets.into(), sum.bytes.into(), sum.tcp_flags, tally);
+            }
+        }
+    }
+
     /// Remembers the megaflow of a packet and, if `keeps`, the packet's signature. [`NONE`] if there is no room.
     pub fn learn(&mut self, in_port: u32, w: &Words, flow: &Arc<Megaflow>, deaths: u32, keeps: bool) -> u32 {
+        self.learn_from(From::Port, in_port, w, flow, deaths, keeps)
+    }
+
+    /// As [`Lane::learn`], of a packet out of the tunnel with this number, which stands for a port.
+    pub fn learn_inside(
+        &mut self,
+        number: u32,
+        tunnel: &Tunnel,
+        w: &Words,
+        flow: &Arc<Megaflow>,
+        deaths: u32,
+    ) {
+        self.learn_from(From::Tunnel(number, tunnel), number, w, flow, deaths, true);
+    }
+
+    fn learn_from(
+        &mut self,
+        from: From<'_>,
+        in_port: u32,
+        w: &Words,
+        flow: &Arc<Megaflow>,
+        deaths: u32,
+        keeps: bool,
+    ) -> u32 {
         let is_needed = |at| self.singles.contains(&at) || self.runs.iter().any(|r| r.slot == at);
-        let at = self.slots.of(flow, deaths, is_needed);
+        let at = self.slots.of(flow, from, deaths, is_needed);
         if at != NONE && keeps {
             // Of what counts by now.
             let signature = signature(&self.seed, in_port, w, &self.slots.union(in_port).words);
@@ -330,6 +364,17 @@ impl Lane {
         self.slots.clear();
         self.runs.clear();
         self.singles.clear();
+    }
+}
+
+#[inline(always)]
+fn way(out: u32) -> Way {
+    match out {
+        ELSEWHERE => Way::Elsewhere,
+        TRACKED => Way::Tracked,
+        PUSHED => Way::Push,
+        POPPED => Way::Pop,
+        port => Way::Out(PortNo(port)),
     }
 }
 

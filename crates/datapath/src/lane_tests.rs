@@ -1,6 +1,6 @@
 use super::*;
 use crate::key::Lanes;
-use crate::megaflow::SharedMask;
+use crate::megaflow::{Push, SharedMask};
 use dpif::{Action, Ufid};
 use flow::{Flow, Mask};
 use packet::parse::flow_of;
@@ -13,6 +13,7 @@ fn megaflow(key: Flow, mask: Mask, actions: Vec<Action>) -> Arc<Megaflow> {
         ufid: Ufid(0),
         key: Arc::new(key),
         mask: Arc::new(SharedMask { mask: Arc::new(mask), lanes }),
+        push: Push::of(&actions),
         actions: Arc::new(actions),
         stats: Arc::default(),
         dead: Default::default(),

@@ -3,8 +3,9 @@
 use crate::counter::Counter;
 use crate::key::Lanes;
 use crate::lane::Tally;
-use dpif::{Actions, DpFlow, FlowStats, Ufid};
+use dpif::{Action, Actions, DpFlow, FlowStats, PortNo, Ufid};
 use flow::{Flow, Mask};
+use packet::tunnel::Template;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -23,8 +24,27 @@ pub(crate) struct Megaflow {
     pub mask: Arc<SharedMask>,
     pub actions: Arc<Actions>,
     pub stats: Arc<MegaflowStats>,
+    /// What it does, if it is to put an outer header on and send.
+    pub push: Option<Box<Push>>,
     /// No longer in the table: caches must not use it any more.
     pub dead: AtomicBool,
+}
+
+/// An outer header that is ready for packets, and where they go with it.
+#[derive(Debug)]
+pub(crate) struct Push {
+    pub tunnel_port: PortNo,
+    pub out: PortNo,
+    pub template: Template,
+}
+
+impl Push {
+    /// `None` if the actions are others, or the header is none of those that are handled a burst at a time.
+    pub fn of(actions: &[Action]) -> Option<Box<Self>> {
+        let [Action::TunnelPush(push), Action::Output(out)] = actions else { return None };
+        let template = Template::new(&push.header)?;
+        Some(Box::new(Push { tunnel_port: push.tunnel_port, out: *out, template }))
+    }
 }
 
 impl Megaflow {

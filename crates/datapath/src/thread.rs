@@ -345,6 +345,9 @@ impl Poller {
             self.worker.lane.sweep();
             self.worker.cache.sweep();
             self.worker.trails.sweep();
+            if let Some(outers) = &mut self.worker.outers {
+                outers.lane.sweep();
+            }
         }
     }
 

@@ -1,12 +1,19 @@
 //! Outer headers of tunnels, put on and taken off on a packet's way.
 
+mod burst;
+mod outers;
+
 use crate::drops::DropCause;
 use crate::execute::truncate;
 use crate::item::{Item, Items};
+use crate::lane::words_of;
 use crate::worker::{View, Worker};
 use dpif::{Action, PortNo, TunnelPush};
+use flow::Tunnel;
+pub(crate) use outers::Outers;
+use outers::Seen;
 use packet::tunnel::{PushContext, TunnelKind, flow_hash, pop, push, source_port};
-use packet::{checksum, gso};
+use packet::{Packet, checksum, gso};
 
 /// Whether an action wants packets that are no larger than a link carries, and finished.
 pub(crate) fn wants_single_packets(action: &Action) -> bool {
@@ -102,8 +109,12 @@ impl Worker {
             truncate(item);
             // The connection was the outer packet's.
             item.meta.ct = None;
-            let tunnel = item.meta.rare_mut().tunnel.insert(flow::Tunnel::default());
+            let before = (self.outers.is_some() && self.cache.is_chosen_now()).then(|| item.packet.clone());
+            let tunnel = item.meta.rare_mut().tunnel.insert(Tunnel::default());
             let popped = pop(&mut item.packet, kind, tunnel);
+            if let (Some(before), Ok(())) = (before, popped) {
+                self.learn_inside(view, (port, kind), &before, &item.packet, tunnel);
+            }
             if popped.is_err() {
                 self.counters(item.meta.in_port).lose(DropCause::TunnelPopError, 1);
                 return false;
@@ -119,6 +130,33 @@ impl Worker {
         self.stats.recirculated.add(items.len() as u64);
         if !items.is_empty() {
             self.process(view, &mut items, depth + 1);
+        }
+    }
+    /// Remembers what becomes of packets like this one, if it is of a shape that bursts are handled of.
+    #[cold]
+    fn learn_inside(
+        &mut self,
+        view: View<'_>,
+        (port, kind): (PortNo, TunnelKind),
+        before: &Packet,
+        inside: &Packet,
+        tunnel: &Tunnel,
+    ) {
+        let (Some(w), mut inside) = (words_of(inside), inside.clone()) else { return };
+        let meta = packet::Meta {
+            in_port: port.0,
+            vlan_limit: self.vlan_limit,
+            tunnel: Some(tunnel),
+            ..packet::Meta::default()
+        };
+        let mut keys = self.spare_key();
+        packet::extract(&mut inside, &meta, &mut keys[0]);
+        let found = view.table.lookup(view.guard, &keys[0]).0.map(quiescent::Shared::to_arc);
+        self.return_key(keys);
+        if let (Some(flow), Some(outers)) = (found, &mut self.outers) {
+            let (frame, tunnel) = (before.data().to_vec(), tunnel.clone());
+            let seen = Seen { port: port.0, kind, frame, packet_type: inside.packet_type, tunnel };
+            outers.learn(&seen, &w, &flow, view.table.deaths());
         }
     }
 }

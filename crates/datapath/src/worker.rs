@@ -14,6 +14,7 @@ use crate::meter::Meters;
 use crate::port::LocalPorts;
 use crate::trail::{Tracks, Trails};
 use crate::tuning::Remember;
+use crate::tunnel::Outers;
 use crate::upcall::{Line, Pending, PendingKind, UpcallQueues};
 use arrayvec::ArrayVec;
 use flow::Flow;
@@ -98,6 +99,8 @@ pub(crate) struct Worker {
     pub(crate) cache: FlowCache,
     pub(crate) lane: Lane,
     pub(crate) trails: Trails,
+    /// Known outer headers; none until a burst out of a tunnel comes.
+    pub(crate) outers: Option<Box<Outers>>,
     /// Ports with packets to send.
     pub(crate) dirty: Vec<u32>,
     pub(crate) random: u64,
@@ -140,6 +143,7 @@ impl Worker {
             cache: FlowCache::new(),
             lane: Lane::new(Seed::get()),
             trails: Trails::new(Seed::get().basis()),
+            outers: None,
             dirty: Vec::new(),
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(pmd.unwrap_or(u32::MAX)),
             tracking: Arc::clone(tracking),
@@ -170,6 +174,9 @@ impl Worker {
             self.epoch = epoch;
             self.cache.clear();
             self.lane.clear();
+            if let Some(outers) = &mut self.outers {
+                outers.clear();
+            }
         }
     }
 

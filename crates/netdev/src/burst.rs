@@ -5,11 +5,17 @@
 //! a [`Batch`] ([`Packets`]).
 
 use crate::device::{TxOutcome, TxQueue};
-use packet::{BATCH_LEN, Batch, Checksum, Packet};
+use packet::{BATCH_LEN, Batch, Checksum, NO_OFFSET, Packet};
 use std::any::Any;
 
 /// A packet's bytes by its place in a burst.
 pub type Heads<'a> = [&'a [u8]; BATCH_LEN];
+
+/// Packets that may be written to, by their places in a burst.
+pub type Frames<'a> = [&'a mut [u8]; BATCH_LEN];
+
+/// Numbers of bytes by place.
+pub type Lengths = [u16; BATCH_LEN];
 
 /// Up to [`BATCH_LEN`] packets, each at its place. A place is empty once its packet was taken out.
 pub trait Burst: Send {
@@ -30,6 +36,26 @@ pub trait Burst: Send {
 
     /// Puts a packet that was taken out of a place, and not changed, back. Refused if it is in other memory than it was.
     fn put(&mut self, place: usize, packet: Packet) -> Result<(), Packet>;
+
+    /// Makes packets on loan whole.
+    fn fill(&mut self) {}
+
+    /// Places of packets whose checksums the device has found right.
+    fn verified(&self) -> u32 {
+        0
+    }
+
+    /// Makes each packet of the shapes that [`Burst::heads`] shows longer at its front by so many bytes, and sets that of
+    /// `frames` to it, its first bytes being whatever they were. Returns the places of the packets that are; those that
+    /// have no room stay as they are, as do those for which `by` is 0. What the device found out about them is forgotten.
+    fn grow<'a>(&'a mut self, by: &Lengths, frames: &mut Frames<'a>) -> u32 {
+        let _ = (by, frames);
+        0
+    }
+
+    /// Takes so many bytes off the front of each packet, which is longer than that and whole. What the device found
+    /// out about those packets is forgotten.
+    fn shrink(&mut self, by: &Lengths);
 
     /// Drops all packets and has no places any more.
     fn clear(&mut self);
@@ -105,6 +131,33 @@ impl Burst for Packets {
         Ok(())
     }
 
+    fn fill(&mut self) {
+        self.0.iter_mut().for_each(Packet::fill);
+    }
+
+    fn verified(&self) -> u32 {
+        let good = |p: &Packet| p.offload.checksum == Checksum::Good;
+        (0u32..).zip(&self.0).filter(|(_, p)| good(p)).map(|(place, _)| 1 << place).sum()
+    }
+
+    fn grow<'a>(&'a mut self, by: &Lengths, frames: &mut Frames<'a>) -> u32 {
+        let mut grown = 0;
+        let all = self.0.iter_mut().zip(by).zip(frames).enumerate();
+        for (place, ((packet, by), frame)) in all.filter(|(_, ((_, by), _))| **by > 0) {
+            forget_facts(packet);
+            *frame = packet.push_front(usize::from(*by));
+            grown |= 1 << place;
+        }
+        grown
+    }
+
+    fn shrink(&mut self, by: &Lengths) {
+        for (packet, by) in self.0.iter_mut().zip(by).filter(|(_, by)| **by > 0) {
+            packet.pull_front(usize::from(*by));
+            forget_facts(packet);
+        }
+    }
+
     fn clear(&mut self) {
         self.0.clear();
     }
@@ -116,6 +169,13 @@ impl Burst for Packets {
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
+}
+
+/// Forgets what is not true of the packet with another header.
+fn forget_facts(packet: &mut Packet) {
+    (packet.l2_5_ofs, packet.l3_ofs, packet.l4_ofs) = (NO_OFFSET, NO_OFFSET, NO_OFFSET);
+    (packet.l2_pad, packet.rss_hash) = (0, 0);
+    packet.offload.checksum = Checksum::Unknown;
 }
 
 #[cfg(test)]
@@ -140,6 +200,17 @@ mod tests {
         assert_eq!(burst.len(), 3);
         burst.put(1, second).unwrap();
         assert_eq!(burst.as_batch().unwrap()[1].data(), [1; 20]);
+        let mut by = [0; BATCH_LEN];
+        (by[0], by[2]) = (4, 1);
+        let mut frames: Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+        assert_eq!(burst.grow(&by, &mut frames), 0b101);
+        frames[0][..4].copy_from_slice(&[9; 4]);
+        assert_eq!(frames.each_ref().map(|f| f.len())[..4], [24, 0, 21, 0]);
+        by = [0; BATCH_LEN];
+        (by[0], by[1]) = (3, 20);
+        burst.shrink(&by);
+        let lens: Vec<usize> = burst.0.iter().map(Packet::len).collect();
+        assert_eq!((lens, &burst.0[0].data()[..2]), (vec![21, 0, 21], &[9, 0][..]));
         assert!(burst.put(3, Packet::from_slice(&[])).is_err() && burst.take(3).is_none());
         burst.clear();
         assert!(burst.is_empty());

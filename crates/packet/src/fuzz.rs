@@ -108,6 +108,9 @@ pub fn tunnel(kind: crate::tunnel::TunnelKind, data: &[u8]) {
     let was = p.len();
     if crate::tunnel::pop(&mut p, kind, &mut tunnel).is_ok() {
         assert!(p.len() <= was && tunnel.metadata_present <= flow::TUN_METADATA_LEN as u64);
+        if let Some(outer) = crate::tunnel::Outer::new(data, kind, p.packet_type, &tunnel) {
+            assert!(outer.is_of(data, true) && data.len() - outer.len() == p.len());
+        }
     }
     crate::extract(&mut p, &Meta::default(), &mut flow);
     let cx = crate::tunnel::PushContext {

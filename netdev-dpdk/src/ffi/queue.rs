@@ -7,7 +7,7 @@ use super::eal::enrol;
 use super::mempool::Mempool;
 use super::port::{Claim, Errno, Port};
 use super::raw;
-use netdev::burst::{self, Burst, Heads};
+use netdev::burst::{self, Burst, Frames as Fronts, Heads, Lengths};
 use packet::{BATCH_LEN, Batch, Checksum, Packet, Pool};
 use std::any::Any;
 use std::ffi::c_int;
@@ -358,6 +358,22 @@ impl FrameBurst {
         is_there.then_some(frame)
     }
 
+    /// [`Burst::heads`] when some places are empty.
+    #[cold]
+    fn heads_left<'a>(&'a self, heads: &mut Heads<'a>) {
+        heads.fill(&[]);
+        for place in burst::places(self.filled) {
+            let (Some(head), Some(frame)) = (heads.get_mut(place), self.frames.get(place)) else { continue };
+            // SAFETY: the buffer is there and owned by this object.
+            let m = unsafe { &**frame };
+            if is_plain(m) {
+                let start = m.buf_addr.cast::<u8>().wrapping_add(m.data_off.into());
+                // SAFETY: as in `heads`.
+                *head = unsafe { std::slice::from_raw_parts(start, m.data_len.into()) };
+            }
+        }
+    }
+
     fn send(&mut self, port: Port, queue: u16, max_len: usize, places: u32) -> Sent {
         if places == self.filled && places == burst::all_places(self.n) && self.longest <= max_len {
             self.filled = 0;
@@ -389,6 +405,15 @@ impl FrameBurst {
     }
 }
 
+/// What a device says of the bytes that it received.
+const OF_DATA: u64 = raw::SHIM_RX_RSS_HASH | raw::SHIM_RX_L4_CKSUM_MASK;
+
+/// Whether a buffer is in one piece and nobody else's.
+#[inline(always)]
+fn is_plain(m: &raw::rte_mbuf) -> bool {
+    (m.nb_segs ^ 1) | (m.refcnt ^ 1) == 0 && m.ol_flags & raw::SHIM_INDIRECT == 0
+}
+
 impl Burst for FrameBurst {
     #[inline]
     fn len(&self) -> usize {
@@ -398,7 +423,7 @@ impl Burst for FrameBurst {
     #[inline]
     fn heads<'a>(&'a mut self, heads: &mut Heads<'a>) {
         if self.filled != burst::all_places(self.n) {
-            heads.fill(&[]);
+            self.heads_left(heads);
             return;
         }
         let mut longest = 0;
@@ -406,8 +431,7 @@ impl Burst for FrameBurst {
             // SAFETY: the buffer is there, as all are, and owned by this object.
             let m = unsafe { &**frame };
             longest = longest.max(m.pkt_len);
-            let is_plain = (m.nb_segs ^ 1) | (m.refcnt ^ 1) == 0 && m.ol_flags & raw::SHIM_INDIRECT == 0;
-            let len = if is_plain { m.data_len } else { 0 };
+            let len = if is_plain(m) { m.data_len } else { 0 };
             // SAFETY: `data_len` bytes from `data_off` on were received into the buffer, which nobody changes
             // while this object is borrowed.
             *head = unsafe {
@@ -434,6 +458,65 @@ impl Burst for FrameBurst {
         self.filled |= 1 << place;
         self.longest = usize::MAX;
         Ok(())
+    }
+
+    fn verified(&self) -> u32 {
+        let good = |place: &usize| {
+            // SAFETY: the buffer is there and owned by this object.
+            let flags = self.frames.get(*place).map_or(0, |frame| unsafe { (**frame).ol_flags });
+            flags & raw::SHIM_RX_L4_CKSUM_MASK == raw::SHIM_RX_L4_CKSUM_GOOD
+        };
+        burst::places(self.filled).filter(good).fold(0, |bits, place| bits | 1 << place)
+    }
+
+    #[inline]
+    fn grow<'a>(&'a mut self, by: &Lengths, fronts: &mut Fronts<'a>) -> u32 {
+        let (mut grown, mut most) = (0, 0);
+        for place in burst::places(self.filled) {
+            let (Some(frame), Some(front), Some(by)) =
+                (self.frames.get(place), fronts.get_mut(place), by.get(place).filter(|by| **by > 0))
+            else {
+                continue;
+            };
+            // SAFETY: the buffer is there and owned by this object alone.
+            let m = unsafe { &mut **frame };
+            if !is_plain(m) || m.data_off < *by {
+                continue;
+            }
+            m.data_off -= by;
+            // A buffer's length fits 16 bits, and so does what lies within one.
+            m.data_len = m.data_len.wrapping_add(*by);
+            m.pkt_len = u32::from(m.data_len);
+            m.ol_flags &= !OF_DATA;
+            let data = slice_from_raw_parts_mut(
+                m.buf_addr.cast::<u8>().wrapping_add(m.data_off.into()),
+                m.data_len.into(),
+            );
+            // SAFETY: these bytes are within the data room of a buffer that nobody else refers to, initialised when
+            // the pool's memory was mapped; each place has its own, and none is touched while `self` is borrowed.
+            *front = unsafe { &mut *data };
+            grown |= 1 << place;
+            most = most.max(*by);
+        }
+        self.longest = self.longest.saturating_add(most.into());
+        grown
+    }
+
+    #[inline]
+    fn shrink(&mut self, by: &Lengths) {
+        for place in burst::places(self.filled) {
+            let (Some(frame), Some(by)) = (self.frames.get(place), by.get(place).filter(|by| **by > 0))
+            else {
+                continue;
+            };
+            // SAFETY: the buffer is there and owned by this object alone.
+            let m = unsafe { &mut **frame };
+            let by = (*by).min(m.data_len);
+            m.data_off += by;
+            m.data_len -= by;
+            m.pkt_len -= u32::from(by);
+            m.ol_flags &= !OF_DATA;
+        }
     }
 
     #[inline]

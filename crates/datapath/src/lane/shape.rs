@@ -1,7 +1,7 @@
 //! The common shape of packets: five words of their own bytes.
 
 use crate::cpu::{WIDE, differs};
-use flow::{EthAddr, Flow, Mask};
+use flow::{EthAddr, Flow, Mask, Tunnel};
 use packet::{Checksum, Packet};
 
 /// What the key has of a packet of the shape, in five words: addresses, type and TOS; TTL and protocol; IP addresses;
@@ -114,13 +114,20 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// `None` if no packet of the shape that came in by `key.in_port` matches.
-    pub fn of(key: &Flow, mask: &Mask) -> Option<Self> {
+    /// `None` if no packet of the shape that came in by `key.in_port`, out of a tunnel that said so if there is one,
+    /// matches. The outer source port does not count among what the tunnel said.
+    pub fn of(key: &Flow, mask: &Mask, tunnel: Option<&Tunnel>) -> Option<Self> {
         let mut fixed = mask.clone();
         (fixed.dl_dst, fixed.dl_src) = (EthAddr::ZERO, EthAddr::ZERO);
         (fixed.nw_tos, fixed.nw_ttl, fixed.nw_proto, fixed.tcp_flags) = (0, 0, 0, 0);
         (fixed.nw_src, fixed.nw_dst, fixed.tp_src, fixed.tp_dst) = (0, 0, 0, 0);
-        let same = Flow { in_port: key.in_port, dl_type: 0x0800, ..Flow::ZERO };
+        let mut same = Flow { in_port: key.in_port, dl_type: 0x0800, ..Flow::ZERO };
+        if let Some(tunnel) = tunnel {
+            if mask.tunnel.tp_src != 0 {
+                return None;
+            }
+            same.tunnel.clone_from(tunnel);
+        }
         let fits =
             key.words().iter().zip(same.words()).zip(fixed.words()).all(|((k, s), m)| (k ^ s) & m == 0);
         let (mask, value) = (of_shape(mask), of_shape(key));

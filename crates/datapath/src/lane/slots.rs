@@ -2,9 +2,11 @@
 
 use super::NONE;
 use super::shape::{Shape, Union, Words};
+use crate::PORTS_MAX;
 use crate::megaflow::{Megaflow, MegaflowStats};
 use crate::trail::Tracks;
 use dpif::Action;
+use flow::Tunnel;
 use hashbrown::HashMap;
 use std::sync::Arc;
 
@@ -19,10 +21,23 @@ const TURNS: usize = 2 * packet::BATCH_LEN + 1;
 
 /// `out` of a slot whose megaflow does more than output.
 pub(super) const ELSEWHERE: u32 = u32::MAX;
-/// `out` of a slot whose megaflow tracks packets before it does more; both are no ports.
+/// `out` of a slot whose megaflow tracks packets before it does more.
 pub(super) const TRACKED: u32 = u32::MAX - 1;
+/// `out` of slots whose megaflows put an outer header on and send, and take it off. All of these are no ports.
+pub(super) const PUSHED: u32 = u32::MAX - 2;
+pub(super) const POPPED: u32 = u32::MAX - 3;
 /// `in_port` of a slot without a megaflow.
 const NOWHERE: u32 = u32::MAX;
+
+/// Where packets come from that a slot is made for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From<'a> {
+    /// The port of the megaflow.
+    Port,
+    /// A tunnel's outer header with this number, and what it says. Ports and numbers share what counts if they are
+    /// the same modulo [`PORTS_MAX`]; no lane has both.
+    Tunnel(u32, &'a Tunnel),
+}
 
 /// A megaflow, in a cache line.
 #[repr(align(64))]
@@ -55,8 +70,8 @@ pub(super) struct Slots {
     unions: Vec<Union>,
     /// The same anew: of the slots that `hand` has met, and of newer ones.
     next_unions: Vec<Words>,
-    /// Slots by the address of their megaflow.
-    known: HashMap<usize, u32>,
+    /// Slots by the address of their megaflow, and their port of input.
+    known: HashMap<(usize, u32), u32>,
     hand: usize,
     /// Changes when a union does.
     version: u32,
@@ -91,7 +106,7 @@ impl Slots {
     /// The bits that count of a packet that came in by `in_port`: at least those of the masks of the port's slots.
     #[inline(always)]
     pub fn union(&self, in_port: u32) -> &Union {
-        self.unions.get(in_port as usize).unwrap_or(&self.nothing)
+        self.unions.get(in_port as usize % PORTS_MAX).unwrap_or(&self.nothing)
     }
 
     /// A number that changes when some union does.
@@ -132,12 +147,22 @@ impl Slots {
 
     /// The slot of a megaflow, a new one if need be, for which one that `is_needed` is not given up; [`NONE`] if
     /// there is no room.
-    pub fn of(&mut self, flow: &Arc<Megaflow>, deaths: u32, is_needed: impl Fn(u32) -> bool) -> u32 {
-        let address = Arc::as_ptr(flow) as usize;
-        if let Some(at) = self.known.get(&address) {
+    pub fn of(
+        &mut self,
+        flow: &Arc<Megaflow>,
+        from: From<'_>,
+        deaths: u32,
+        is_needed: impl Fn(u32) -> bool,
+    ) -> u32 {
+        let (in_port, tunnel) = match from {
+            From::Port => (flow.key.in_port, None),
+            From::Tunnel(number, tunnel) => (number, Some(tunnel)),
+        };
+        let known = (Arc::as_ptr(flow) as usize, in_port);
+        if let Some(at) = self.known.get(&known) {
             return *at;
         }
-        let Some(shape) = Shape::of(&flow.key, &flow.mask.mask) else { return NONE };
+        let Some(shape) = Shape::of(&flow.key, &flow.mask.mask, tunnel) else { return NONE };
         let Some(at) = self.free_slot(is_needed) else { return NONE };
         let Some(mask) = self.mask(&shape.mask) else {
             self.free.push(at);
@@ -145,10 +170,12 @@ impl Slots {
         };
         let out = match flow.actions.as_slice() {
             [Action::Output(port)] => port.0,
+            [Action::TunnelPop(_)] => POPPED,
+            _ if flow.push.is_some() => PUSHED,
             actions if Tracks::of(actions).is_some() => TRACKED,
             _ => ELSEWHERE,
         };
-        let (value, in_port, stats) = (shape.value, flow.key.in_port, Arc::clone(&flow.stats));
+        let (value, stats) = (shape.value, Arc::clone(&flow.stats));
         if let Some(slot) = self.slots.get_mut(at as usize) {
             // Whether it lives is looked at when it is found next.
             *slot = Slot { value, in_port, out, mask, checked: deaths.wrapping_sub(1), stats };
@@ -156,17 +183,14 @@ impl Slots {
         if let Some(place) = self.flows.get_mut(at as usize) {
             *place = Some(Arc::clone(flow));
         }
-        self.known.insert(address, at);
+        self.known.insert(known, at);
         self.unite(in_port, &shape.mask);
         at
     }
 
     /// Makes the bits of a mask count.
     fn unite(&mut self, in_port: u32, mask: &Words) {
-        let port = in_port as usize;
-        if port >= crate::PORTS_MAX {
-            return;
-        }
+        let port = in_port as usize % PORTS_MAX;
         if self.unions.len() <= port {
             self.unions.resize_with(port + 1, Union::default);
             self.next_unions.resize(port + 1, [0; 5]);
@@ -234,7 +258,7 @@ impl Slots {
             }
         }
         let met = self.slots.get(self.hand).filter(|s| s.in_port != NOWHERE);
-        let met = met.and_then(|s| Some((s.in_port as usize, self.masks.get(s.mask as usize)?)));
+        let met = met.and_then(|s| Some((s.in_port as usize % PORTS_MAX, self.masks.get(s.mask as usize)?)));
         if let Some((port, mask)) = met
             && let Some(union) = self.next_unions.get_mut(port)
         {
@@ -246,8 +270,8 @@ impl Slots {
     /// Lets go of a slot's megaflow.
     fn forget(&mut self, at: u32) {
         let Some(flow) = self.flows.get_mut(at as usize).and_then(Option::take) else { return };
-        self.known.remove(&(Arc::as_ptr(&flow) as usize));
         let Some(slot) = self.slots.get_mut(at as usize) else { return };
+        self.known.remove(&(Arc::as_ptr(&flow) as usize, slot.in_port));
         (slot.in_port, slot.stats) = (NOWHERE, Arc::clone(&self.nobody));
         if let Some(mask) = self.masks.get_mut(slot.mask as usize) {
             mask.users -= 1;

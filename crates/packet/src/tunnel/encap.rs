@@ -157,28 +157,23 @@ pub fn source_port(hash: u32, range: (u16, u16)) -> u16 {
     min + ((u64::from(hash) * span) >> 32) as u16
 }
 
-/// A hash of the flow that the packet belongs to: the device's, if there is one, else of addresses and ports.
-/// The packet must have been parsed.
+/// A hash of the flow that the packet belongs to, of addresses and ports. The packet must have been parsed.
 #[inline]
 pub fn flow_hash(packet: &Packet) -> u32 {
-    if packet.rss_hash != 0 {
-        return packet.rss_hash;
-    }
     let data = packet.data();
     let l3 = data.get(usize::from(packet.l3_ofs)..).unwrap_or(&[]);
     let ports = data.get(usize::from(packet.l4_ofs)..).and_then(<[u8]>::first_chunk::<4>);
-    let ports = ports.map_or(0, |h| u64::from(be32(h, 0)));
+    let ports = ports.map_or(0, |h| be32(h, 0));
     match (l3.first().map(|b| b >> 4), l3.first_chunk::<{ header_len::IPV4 }>()) {
         (Some(4), Some(h)) => {
             let is_port =
                 matches!(h[9], ip_proto::TCP | ip_proto::UDP | ip_proto::SCTP) && be16(h, 6) & 0x3fff == 0;
-            let ports = if is_port { ports } else { 0 };
-            mix(mix(mix(u64::from(h[9]), u64::from(be32(h, 12))), u64::from(be32(h, 16))), ports)
+            return hash_v4([be32(h, 12), be32(h, 16)], h[9], if is_port { ports } else { 0 });
         }
         (Some(6), Some(_)) => {
             let Some(h) = l3.first_chunk::<{ header_len::IPV6 }>() else { return 1 };
             let is_port = matches!(h[6], ip_proto::TCP | ip_proto::UDP | ip_proto::SCTP);
-            let ports = if is_port { ports } else { 0 };
+            let ports = if is_port { u64::from(ports) } else { 0 };
             let (a, b) = (be128(h, 8), be128(h, 24));
             let addresses = mix(mix(a.hi, a.lo), mix(b.hi, b.lo));
             mix(mix(u64::from(h[6]), addresses), ports)
@@ -191,6 +186,19 @@ pub fn flow_hash(packet: &Packet) -> u32 {
         }
     }
     .folded()
+}
+
+#[inline(always)]
+fn hash_v4([src, dst]: [u32; 2], proto: u8, ports: u32) -> u32 {
+    mix(u64::from(src) << 32 | u64::from(dst), u64::from(proto) << 32 | u64::from(ports)).folded()
+}
+
+/// [`flow_hash`] of a frame that is known to be untagged IPv4 without options or fragments, TCP or UDP.
+#[inline(always)]
+pub fn hash_of_shape(frame: &[u8]) -> u32 {
+    const IP: usize = header_len::ETH;
+    let Some(h) = frame.first_chunk::<{ IP + header_len::IPV4 + 4 }>() else { return 1 };
+    hash_v4([be32(h, IP + 12), be32(h, IP + 16)], h[IP + 9], be32(h, IP + 20))
 }
 
 /// Multiply and fold: enough to spread flows over ports.

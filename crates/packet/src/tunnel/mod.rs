@@ -7,11 +7,13 @@
 
 mod decap;
 mod encap;
+mod template;
 #[cfg(test)]
 mod tests;
 
 pub use decap::{PopError, pop};
-pub use encap::{PushContext, flow_hash, push, source_port};
+pub use encap::{PushContext, flow_hash, hash_of_shape, push, source_port};
+pub use template::{Outer, Template};
 
 use crate::proto::ip_proto;
 
