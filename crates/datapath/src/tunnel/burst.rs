@@ -95,10 +95,11 @@ impl Worker {
         let mut outs = Outs::new();
         for (push, bits, range) in &plan {
             let mut bytes = 0;
+            let mut header = push.template.for_len(0);
             for place in places(bits & grown) {
                 let Some(frame) = frames.get_mut(place) else { continue };
                 let hash = hash_of_shape(frame.get(push.template.len()..).unwrap_or_default());
-                push.template.write(frame, source_port(hash, *range));
+                header.write(frame, source_port(hash, *range));
                 bytes += frame.len() as u64;
             }
             join(&mut outs, push.out, bits & grown, bytes);

@@ -15,6 +15,8 @@ const PLAIN: usize = L4 + header_len::UDP + GENEVE_LEN;
 const WIDE: usize = 64;
 const HALF: usize = WIDE / 2;
 const WORDS: usize = WIDE / 8;
+// The shortest header is no shorter than half of that, the part that differs between packets no longer than all.
+const _: () = assert!(L4 + header_len::UDP >= HALF && L4_OF_V6 + header_len::UDP <= WIDE);
 /// The shortest packet inside.
 const INSIDE_MIN: usize = header_len::ETH;
 const _: () = assert!(PLAIN + INSIDE_MIN == WIDE);
@@ -78,44 +80,64 @@ impl Template {
         self.all.is_empty()
     }
 
-    /// Writes the header to the front of `frame`, behind which the packet inside is already, as [`super::push`] does.
+    /// For frames of so many bytes, the header included.
     #[inline(always)]
-    pub fn write(&self, frame: &mut [u8], source_port: u16) {
-        let (len, l4_len) = (self.all.len(), frame.len().wrapping_sub(self.l4_at));
-        let Some((head, inside)) = frame.split_at_mut_checked(len) else { return };
-        self.copy(head);
+    pub fn for_len(&self, frame: usize) -> Filled<'_> {
+        let (mut wide, l4_len) = (self.wide, frame.wrapping_sub(self.l4_at));
         let udp_len = l4_len as u16;
         if let Some(ip_sum) = self.ip_sum {
             let total = (l4_len + header_len::IPV4) as u16;
-            put16(head, L3 + 2, total);
-            put16(head, L3 + 10, update16(ip_sum, 0, total));
+            put16(&mut wide, L3 + 2, total);
+            put16(&mut wide, L3 + 10, update16(ip_sum, 0, total));
         } else {
-            put16(head, L3 + 4, udp_len);
+            put16(&mut wide, L3 + 4, udp_len);
         }
-        put16(head, self.l4_at, source_port);
-        put16(head, self.l4_at + 4, udp_len);
-        if let Some(fixed) = self.udp_sum {
-            let len = (l4_len as u32 & 0xffff) + (l4_len as u32 >> 16);
-            let total = fixed + u32::from(source_port) + u32::from(udp_len) + len + sum(inside);
-            // Zero would say that there is none.
-            let total = finish(total);
-            put16(head, self.l4_at + 6, if total == 0 { 0xffff } else { total });
-        }
+        put16(&mut wide, self.l4_at + 4, udp_len);
+        let len = (l4_len as u32 & 0xffff) + (l4_len as u32 >> 16);
+        let udp_sum = self.udp_sum.map(|fixed| fixed + u32::from(udp_len) + len);
+        Filled { template: self, frame, wide, udp_sum }
     }
+}
 
+/// A [`Template`] for frames of one length.
+pub struct Filled<'a> {
+    template: &'a Template,
+    frame: usize,
+    wide: [u8; WIDE],
+    udp_sum: Option<u32>,
+}
+
+impl Filled<'_> {
+    /// Writes the header to the front of `frame`, behind which the packet inside is already, as [`super::push`] does.
     #[inline(always)]
-    fn copy(&self, head: &mut [u8]) {
+    pub fn write(&mut self, frame: &mut [u8], source_port: u16) {
+        if frame.len() != self.frame {
+            *self = self.template.for_len(frame.len());
+        }
+        let (header, l4_at) = (&self.template.all, self.template.l4_at);
+        let Some((head, inside)) = frame.split_at_mut_checked(header.len()) else { return };
         let len = head.len();
-        if !(HALF..=WIDE).contains(&len) {
-            head.copy_from_slice(&self.all);
-            return;
+        if len <= WIDE {
+            // Two pieces of a fixed length, which may overlap.
+            if let Some(first) = head.first_chunk_mut::<HALF>() {
+                first.copy_from_slice(&self.wide[..HALF]);
+            }
+            if let (Some(last), Some(piece)) =
+                (head.last_chunk_mut::<HALF>(), self.wide[..len].last_chunk::<HALF>())
+            {
+                *last = *piece;
+            }
+        } else {
+            head.copy_from_slice(header);
+            if let Some(first) = head.first_chunk_mut::<WIDE>() {
+                *first = self.wide;
+            }
         }
-        // Two pieces of a fixed length, which may overlap.
-        if let Some(first) = head.first_chunk_mut::<HALF>() {
-            first.copy_from_slice(&self.wide[..HALF]);
-        }
-        if let Some(last) = head.last_chunk_mut::<HALF>() {
-            last.copy_from_slice(&self.wide[len - HALF..len]);
+        put16(head, l4_at, source_port);
+        if let Some(fixed) = self.udp_sum {
+            let total = finish(fixed + u32::from(source_port) + sum(inside));
+            // Zero would say that there is none.
+            put16(head, l4_at + 6, if total == 0 { 0xffff } else { total });
         }
     }
 }

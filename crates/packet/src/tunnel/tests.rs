@@ -115,7 +115,8 @@ proptest! {
         let template = Template::new(&header).unwrap();
         prop_assert_eq!(template.len(), header.len());
         let mut frame = [vec![0xee; header.len()], payload].concat();
-        template.write(&mut frame, source_port);
+        // Whatever length it was asked for.
+        template.for_len(usize::from(source_port)).write(&mut frame, source_port);
         prop_assert_eq!(frame, slow.data());
     }
 
@@ -130,7 +131,7 @@ proptest! {
             *b = 17;
         }
         if let Some(template) = Template::new(&header) {
-            template.write(&mut vec![0; frame], 5);
+            template.for_len(frame).write(&mut vec![0; frame], 5);
         }
     }
 
