@@ -5,10 +5,13 @@ use crate::bridge::Bridges;
 use crate::dpctl::conntrack::{self, Trackers};
 use crate::dpctl::{self, Datapaths, fragments, manage};
 use crate::dpif_commands::{self, Switchable};
+use datapath::{PerfShown, Supervision};
 use dpif::Dpif;
 use ofproto::fabric::Fabric;
 use ofproto::trace_cmd::{self, Fabrics};
+use std::cell::Cell;
 use std::sync::Arc;
+use tracing::info;
 use unixctl::{Registry, Reply, UNLIMITED};
 
 type Answer = Result<String, String>;
@@ -19,6 +22,7 @@ pub fn registry() -> Registry<Bridges> {
     add_dpctl(&mut r);
     add_dpif(&mut r);
     add_datapath(&mut r);
+    add_supervision(&mut r);
     crate::implementation_commands::add(&mut r);
     add_upcall(&mut r);
     add_revalidator(&mut r);
@@ -132,6 +136,27 @@ fn option(args: &[&str], name: &str) -> Option<u32> {
     args.get(at + 1)?.parse().ok()
 }
 
+/// What of `pmd-perf-show` is wanted.
+fn perf_shown(args: &[&str]) -> PerfShown {
+    let last = |name| option(args, name).unwrap_or(0) as usize;
+    PerfShown { histograms: !args.contains(&"-nh"), turns: last("-it"), milliseconds: last("-ms") }
+}
+
+/// `dpif-netdev/pmd-perf-log-set`: all datapaths are supervised alike.
+fn add_supervision(r: &mut Registry<Bridges>) {
+    const LOG_SET: &str = "on|off [-b before] [-a after] [-e|-ne] [-us usec] [-q qlen]";
+    const USAGE: &str = "Usage: ovs-appctl dpif-netdev/pmd-perf-log-set \
+        [on|off] [-b before] [-a after] [-e|-ne] [-us usec] [-q qlen]";
+    let current = Cell::new(Supervision::default());
+    r.add_sync("dpif-netdev/pmd-perf-log-set", LOG_SET, 0, 10, move |b: &mut Bridges, args| {
+        let new = current.get().with(args).ok_or(USAGE)?;
+        info!(target: "pmd_perf", "pmd-perf-log-set: {new}");
+        current.set(new);
+        b.layers().domains().for_each(|(_, d)| d.datapath.supervise(new));
+        Ok(String::new())
+    });
+}
+
 /// The datapaths that the last argument names, or all.
 fn named_datapaths<'a>(b: &'a Bridges, args: &[&str]) -> Result<Vec<&'a datapath::Datapath>, String> {
     let mut rest = args.iter();
@@ -153,7 +178,7 @@ fn add_datapath(r: &mut Registry<Bridges>) {
     const PERF: &str = "[-nh] [-it iter-history-len] [-ms ms-history-len] [-pmd core] [dp]";
     let shows: [(&str, &str, usize, Show); 6] = [
         ("pmd-stats-show", "[-pmd core] [dp]", 3, |d, args| d.pmd_stats_show(option(args, "-pmd"))),
-        ("pmd-perf-show", PERF, 8, |d, args| d.pmd_perf_show(option(args, "-pmd"))),
+        ("pmd-perf-show", PERF, 8, |d, args| d.pmd_perf_show(option(args, "-pmd"), perf_shown(args))),
         ("pmd-rxq-show", "[-pmd core] [-secs secs] [dp]", 5, |d, args| {
             d.pmd_rxq_show(option(args, "-pmd"), option(args, "-secs"))
         }),

@@ -26,6 +26,8 @@ pub struct PollConfig {
     pub tx_flush_us: u32,
     /// `pmd-maxsleep`: microseconds that a thread with little to do may sleep at once, at most 10,000.
     pub max_sleep_us: u32,
+    /// `pmd-perf-metrics`: every turn of a polling thread's loop is recorded.
+    pub perf_metrics: bool,
     /// `pmd-auto-lb*`.
     pub auto_balance: AutoBalance,
 }
@@ -42,6 +44,7 @@ impl Default for PollConfig {
             signatures: false,
             tx_flush_us: 0,
             max_sleep_us: 0,
+            perf_metrics: false,
             auto_balance: AutoBalance::default(),
         }
     }

@@ -1,12 +1,15 @@
-//! The texts of `dpif-netdev/*`, as operators' scripts parse them. Where Open vSwitch counts cycles, we count
-//! nanoseconds: as if every core ran at 1 GHz.
+//! The texts of `dpif-netdev/*`, as operators' scripts parse them. Threads count nanoseconds; cycles are what the
+//! processor's time stamp counter makes of them.
 
 use crate::datapath::{Datapath, Port, State};
+use crate::perf::{Perf, PerfShown, Supervision};
 use crate::thread::{Handle, Kind};
 use crate::usage::{INTERVAL, INTERVALS};
+use crate::watch;
 use crate::worker::WorkerStats;
 use dpif::PortNo;
 use std::fmt::Write;
+use std::sync::Arc;
 
 /// Values of [`WorkerStats`], added up.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,6 +84,14 @@ impl Totals {
         ]
     }
 
+    fn busy_cycles(&self) -> u64 {
+        cycles(self.busy_ns)
+    }
+
+    fn idle_cycles(&self) -> u64 {
+        cycles(self.idle_ns)
+    }
+
     fn emc_hits(&self) -> u64 {
         self.cache_hits.saturating_sub(self.signature_hits)
     }
@@ -89,6 +100,11 @@ impl Totals {
     fn upcalls(&self) -> u64 {
         self.missed.saturating_sub(self.lost)
     }
+}
+
+/// Cycles of the time stamp counter in `ns`.
+fn cycles(ns: u64) -> u64 {
+    (ns as f64 * watch::hz() / 1e9) as u64
 }
 
 /// `a / b`, or 0.
@@ -124,10 +140,12 @@ impl Datapath {
         for (who, stats) in self.raw_totals(core) {
             self.state.lock().cleared.insert(who.map(|w| w.0), (stats, now_ms));
         }
+        pmds(&self.state.lock(), core).iter().for_each(|t| t.perf.lock().clear());
     }
 
-    /// `dpif-netdev/pmd-perf-show [-pmd core]`: the part that is always kept.
-    pub fn pmd_perf_show(&self, core: Option<u32>) -> String {
+    /// `dpif-netdev/pmd-perf-show [-nh] [-it n] [-ms n] [-pmd core]`: what is always kept, and with
+    /// `pmd-perf-metrics` what `shown` says.
+    pub fn pmd_perf_show(&self, core: Option<u32>, shown: PerfShown) -> String {
         let wall = self.shared.clock.wall_ms().rem_euclid(86_400_000);
         let (ms, s) = (wall % 1000, wall / 1000);
         let time = format!("{:02}:{:02}:{:02}.{ms:03}", s / 3600, s / 60 % 60, s % 60);
@@ -136,8 +154,28 @@ impl Datapath {
             let seconds = *elapsed_ms as f64 / 1000.0;
             let _ = write!(out, "\nTime: {time}\nMeasurement duration: {seconds:.3} s\n\n");
             let _ = write!(out, "{}\n{}", heading(*who), perf_text(t, seconds));
+            if self.shared.tuning.perf_metrics() {
+                out += &self.perf_of(who.map(|w| w.0)).map(|p| p.show(shown)).unwrap_or_default();
+            }
         }
         out
+    }
+
+    /// What the turns of the thread on `core` were, now.
+    fn perf_of(&self, core: Option<u32>) -> Option<Perf> {
+        let state = self.state.lock();
+        let perf = state.threads.iter().find(|t| t.kind.pmd() == core).map(|t| Arc::clone(&t.perf))?;
+        drop(state);
+        // The thread goes on without entering a turn until the copy is made.
+        let copy = perf.lock().clone();
+        Some(copy)
+    }
+
+    /// `dpif-netdev/pmd-perf-log-set`, of all threads and those to come.
+    pub fn supervise(&self, supervision: Supervision) {
+        let state = self.state.lock();
+        *self.shared.tuning.supervision.lock() = supervision;
+        state.threads.iter().for_each(|t| t.perf.lock().supervise(supervision));
     }
 
     /// `dpif-netdev/pmd-rxq-show [-pmd core] [-secs n]`; `secs` is rounded up to whole intervals of 5 s, at
@@ -205,7 +243,10 @@ impl Datapath {
         let raw = self.raw_totals(core);
         let state = self.state.lock();
         let since = |(who, t): (Who, Totals)| {
-            let (before, at) = state.cleared.get(&who.map(|w| w.0)).copied().unwrap_or_default();
+            let core = who.map(|w| w.0);
+            let began = || state.threads.iter().find(|t| t.kind.pmd() == core).map_or(0, |t| t.since_ms);
+            let cleared = state.cleared.get(&core).copied();
+            let (before, at) = cleared.unwrap_or_else(|| (Totals::default(), began()));
             (who, t.since(before), now_ms.saturating_sub(at))
         };
         raw.into_iter().map(since).collect()
@@ -261,14 +302,15 @@ fn stats_text(t: &Totals, is_pmd: bool) -> String {
     for (name, value) in lines {
         let _ = writeln!(out, "  {name}: {value}");
     }
-    let cycles = t.busy_ns + t.idle_ns;
+    let (busy, idle) = (t.busy_cycles(), t.idle_cycles());
+    let cycles = busy + idle;
     // The main thread has other things to do than packets, so that its cycles say nothing.
     if cycles == 0 || !is_pmd {
         return out;
     }
-    let _ = writeln!(out, "  idle cycles: {} ({:.2}%)", t.idle_ns, percent(t.idle_ns, cycles));
-    let _ = writeln!(out, "  processing cycles: {} ({:.2}%)", t.busy_ns, percent(t.busy_ns, cycles));
-    for (name, n) in [("avg cycles per packet", cycles), ("avg processing cycles per packet", t.busy_ns)] {
+    let _ = writeln!(out, "  idle cycles: {} ({:.2}%)", idle, percent(idle, cycles));
+    let _ = writeln!(out, "  processing cycles: {busy} ({:.2}%)", percent(busy, cycles));
+    for (name, n) in [("avg cycles per packet", cycles), ("avg processing cycles per packet", busy)] {
         if t.received > 0 {
             let _ = writeln!(out, "  {name}: {:.2} ({n}/{})", ratio(n, t.received), t.received);
         }
@@ -281,15 +323,15 @@ fn perf_text(t: &Totals, seconds: f64) -> String {
     if seconds == 0.0 {
         return out;
     }
-    let used = t.busy_ns + t.idle_ns;
+    let used = t.busy_cycles() + t.idle_cycles();
     let idle = t.iterations.saturating_sub(t.busy_iterations);
-    let per_it = ratio(used, t.iterations) / 1000.0;
-    let of_all = used as f64 / 1e9 / seconds * 100.0;
+    let per_it = ratio(t.busy_ns + t.idle_ns + t.nap_ns, t.iterations) / 1000.0;
+    let of_all = used as f64 / watch::hz() / seconds * 100.0;
     let _ = writeln!(out, "  Iterations:         {:12}  ({per_it:.2} us/it)", t.iterations);
     let _ = writeln!(out, "  - Used TSC cycles:  {used:12}  ({of_all:5.1} % of total cycles)");
-    let idle_share = percent(t.idle_ns, used);
+    let idle_share = percent(t.idle_cycles(), used);
     let _ = writeln!(out, "  - idle iterations:  {idle:12}  ({idle_share:5.1} % of used cycles)");
-    let busy_share = percent(t.busy_ns, used);
+    let busy_share = percent(t.busy_cycles(), used);
     let _ =
         writeln!(out, "  - busy iterations:  {:12}  ({busy_share:5.1} % of used cycles)", t.busy_iterations);
     let (naps, share) = (t.naps, percent(t.naps, t.iterations));
@@ -306,7 +348,7 @@ fn perf_packets(out: &mut String, t: &Totals, seconds: f64) {
         let _ = writeln!(out, "  Rx packets:         {:12}", 0);
     } else {
         let passes = t.received + t.recirculated;
-        let per_packet = ratio(t.busy_ns, t.received);
+        let per_packet = ratio(t.busy_cycles(), t.received);
         let (rx, rate) = (t.received, kpps(t.received));
         let _ = writeln!(out, "  Rx packets:         {rx:12}  ({rate:.0} Kpps, {per_packet:.0} cycles/pkt)");
         let per_packet = ratio(passes, t.received);

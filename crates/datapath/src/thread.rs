@@ -3,6 +3,7 @@
 use crate::cores::PMD_NAME;
 use crate::counter::Counter;
 use crate::flow_table::FlowTable;
+use crate::perf::{Perf, Recorder};
 use crate::port::LocalPort;
 use crate::shared::Shared;
 use crate::tuning::BUSY_BATCH;
@@ -14,6 +15,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use packet::BATCH_LEN;
+use parking_lot::Mutex;
 use quiescent::{Mailbox, Reader};
 use std::io;
 use std::sync::Arc;
@@ -89,6 +91,9 @@ pub(crate) struct Handle {
     /// Which transmit queue it uses of ports that have several.
     pub tx: usize,
     pub stats: Arc<WorkerStats>,
+    pub perf: Arc<Mutex<Perf>>,
+    /// When it began to count, in milliseconds.
+    pub since_ms: u64,
     /// Time in iterations that found packets, and in all.
     pub busy_usage: Usage,
     pub total_usage: Usage,
@@ -134,6 +139,8 @@ pub(crate) fn start(
     let sink = Sink::Queue(Arc::clone(&shared.queues));
     let worker = Worker::new(sink, kind.pmd(), &shared.tracking, &shared.meters);
     let stats = Arc::clone(&worker.stats);
+    let since_ms = shared.clock.now_ms();
+    let perf = Arc::new(Mutex::new(Perf::new(*shared.tuning.supervision.lock())));
     let poller = Poller {
         reader: shared.domain.reader(),
         shared: Arc::clone(shared),
@@ -149,6 +156,7 @@ pub(crate) fn start(
         tick: Instant::now(),
         flush_at: None,
         nap_us: 0,
+        recorder: Recorder::new(Arc::clone(&perf)),
     };
     let (wake, name) = match kind {
         Kind::Socket => {
@@ -169,7 +177,19 @@ pub(crate) fn start(
     })?;
     let usage = Usage::default();
     let (busy_usage, total_usage) = (usage.clone(), usage);
-    Ok(Handle { kind, tx, stats, busy_usage, total_usage, overloaded: 0, mail, wake, join: Some(join) })
+    Ok(Handle {
+        kind,
+        tx,
+        stats,
+        perf,
+        since_ms,
+        busy_usage,
+        total_usage,
+        overloaded: 0,
+        mail,
+        wake,
+        join: Some(join),
+    })
 }
 
 fn epoll_with(wake: &EventFd) -> io::Result<Epoll> {
@@ -198,6 +218,7 @@ struct Poller {
     flush_at: Option<Instant>,
     /// How long the next nap is to be.
     nap_us: u32,
+    recorder: Recorder,
 }
 
 impl Poller {
@@ -224,7 +245,17 @@ impl Poller {
                 std::hint::spin_loop();
             }
             self.account(&mut last, received);
+            self.record();
             self.nap(&mut last);
+        }
+    }
+
+    /// Notes the turn of the loop that ends (`pmd-perf-metrics`).
+    #[inline]
+    fn record(&mut self) {
+        let is_wanted = self.shared.tuning.perf_metrics();
+        if is_wanted || self.recorder.is_on() {
+            self.recorder.turn(self.worker.now_ms, self.worker.stats.missed.get(), is_wanted);
         }
     }
 
@@ -253,6 +284,7 @@ impl Poller {
             stats.naps.add(1);
             stats.nap_ns.add(self.now.duration_since(*last).as_nanos() as u64);
             *last = self.now;
+            self.recorder.slept();
         }
         self.nap_us = (self.nap_us + 1).min(max);
     }
@@ -369,6 +401,7 @@ impl Poller {
     fn poll(&mut self, at: usize) -> usize {
         let Some(Some(rx)) = self.rx.get_mut(at) else { return 0 };
         let start = self.now;
+        let waiting = if self.recorder.is_on() { rx.queue.waiting() } else { None };
         let burst: &mut dyn Burst = match rx.queue.burst() {
             Some(burst) => burst,
             None => {
@@ -379,6 +412,9 @@ impl Poller {
         let received = burst.len();
         if received == 0 {
             return 0;
+        }
+        if self.recorder.is_on() {
+            self.recorder.batch(received, waiting);
         }
         self.worker.vlan_limit = self.shared.vlan_limit.load(Ordering::Relaxed);
         let tuning = &self.shared.tuning;

@@ -1,6 +1,8 @@
 //! Settings that threads read as they go, without being told.
 
+use crate::perf::Supervision;
 use crate::poll_config::PollConfig;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A thread that received so many packets from one queue at once has no time to sleep.
@@ -14,6 +16,9 @@ pub(crate) struct Tuning {
     signatures: AtomicBool,
     tx_flush_us: AtomicU32,
     max_sleep_us: AtomicU32,
+    perf_metrics: AtomicBool,
+    /// Of threads to come.
+    pub supervision: Mutex<Supervision>,
     /// Grows when what was remembered is to be forgotten.
     epoch: AtomicU32,
 }
@@ -34,6 +39,8 @@ impl Tuning {
             signatures: AtomicBool::new(false),
             tx_flush_us: AtomicU32::new(0),
             max_sleep_us: AtomicU32::new(0),
+            perf_metrics: AtomicBool::new(false),
+            supervision: Mutex::default(),
             epoch: AtomicU32::new(0),
         };
         new.set(&PollConfig::default());
@@ -49,6 +56,7 @@ impl Tuning {
             self.forget();
         }
         self.tx_flush_us.store(config.tx_flush_us, Ordering::Relaxed);
+        self.perf_metrics.store(config.perf_metrics, Ordering::Relaxed);
         self.max_sleep_us.store(config.max_sleep_us.min(SLEEP_US_MAX), Ordering::Relaxed);
     }
 
@@ -75,6 +83,11 @@ impl Tuning {
     #[inline]
     pub fn tx_flush_us(&self) -> u32 {
         self.tx_flush_us.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub fn perf_metrics(&self) -> bool {
+        self.perf_metrics.load(Ordering::Relaxed)
     }
 
     #[inline]

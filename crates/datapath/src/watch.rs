@@ -1,6 +1,7 @@
 //! A polling thread's watch: the time after each batch without asking the kernel's clock for it.
 
 use crate::cpu::ticks;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Fractional bits of the rate.
@@ -16,9 +17,27 @@ pub(crate) struct Watch {
     rate: u64,
 }
 
+/// Since when the processor's count is compared with the clock.
+static BEGIN: OnceLock<(u64, Instant)> = OnceLock::new();
+/// For how long it must have been.
+const ENOUGH: Duration = Duration::from_millis(10);
+
+/// Ticks of the processor's count in a second; its cycles are meant by that in what operators read. The first call
+/// may take 10 ms.
+pub(crate) fn hz() -> f64 {
+    static RATE: OnceLock<f64> = OnceLock::new();
+    *RATE.get_or_init(|| {
+        let (first, since) = *BEGIN.get_or_init(|| (ticks(), Instant::now()));
+        std::thread::sleep(ENOUGH.saturating_sub(since.elapsed()));
+        let counted = ticks().saturating_sub(first);
+        (counted as f64 / since.elapsed().as_secs_f64()).max(1.0)
+    })
+}
+
 impl Watch {
     pub fn new() -> Self {
         let now = (ticks(), Instant::now());
+        BEGIN.get_or_init(|| now);
         Watch { first: now, last: now, rate: 0 }
     }
 
@@ -46,6 +65,15 @@ impl Watch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rate_is_that_of_the_count() {
+        let hz = hz();
+        let (before, start) = (ticks(), Instant::now());
+        std::thread::sleep(Duration::from_millis(20));
+        let seconds = (ticks() - before) as f64 / hz;
+        assert!((0.9..1.1).contains(&(seconds / start.elapsed().as_secs_f64())), "{hz}");
+    }
 
     #[test]
     fn the_watch_goes_as_the_clock_does() {

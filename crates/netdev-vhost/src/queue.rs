@@ -124,6 +124,10 @@ impl RxQueue for VhostRx {
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         None
     }
+    fn waiting(&self) -> Option<usize> {
+        let ring = self.shared.slots.get(2 * self.queue + 1)?.ring.try_lock()?;
+        ring.as_ref().map(|r| r.ring.waiting())
+    }
 }
 
 /// A reverse ARP request by which switches learn where `mac` is now (RFC 903).

@@ -272,6 +272,10 @@ pub trait RxQueue: Send {
     }
     /// Readable when packets wait; `None` for queues that can only be polled.
     fn wait_fd(&self) -> Option<BorrowedFd<'_>>;
+    /// Packets that a guest has in the queue; `None` of any other queue, and where that cannot be told just now.
+    fn waiting(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// One sender, owned by one thread.

@@ -1,7 +1,7 @@
 //! What the configuration says about polling threads while packets pass.
 
 use super::fake::*;
-use crate::{AutoBalance, Core, Datapath, PollConfig};
+use crate::{AutoBalance, Core, Datapath, PerfShown, PollConfig};
 use dpif::*;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,9 +84,35 @@ fn packets_that_wait_for_others_leave_in_time_and_with_naps() {
     a.arrive(0, &udp(1, 60));
     eventually("a packet alone", || b.count() == PACKETS + 1);
     dp.configure_polling(PollConfig { max_sleep_us: 500, ..dp.polling_config() });
+    dp.shared.clock.warp(Duration::from_millis(1));
     send(&a, &b);
-    eventually("naps", || number(&dp.pmd_perf_show(None), "- sleep iterations") > 0);
+    eventually("naps", || number(&dp.pmd_perf_show(None, PerfShown::default()), "- sleep iterations") > 0);
     assert_eq!(dp.drops(), []);
+}
+
+#[test]
+fn turns_are_recorded_when_that_is_wanted() {
+    let (a, b, dp) = rig();
+    let all = PerfShown { histograms: true, turns: 5, milliseconds: 5 };
+    let text = dp.pmd_perf_show(None, all);
+    assert!(text.contains("Measurement duration: 0.000 s") && !text.contains("Histograms"), "{text}");
+    dp.configure_polling(PollConfig { perf_metrics: true, ..dp.polling_config() });
+    send(&a, &b);
+    dp.shared.clock.warp(Duration::from_millis(1));
+    let text = || dp.pmd_perf_show(None, all);
+    // Of all turns of milliseconds that are over: packets of each.
+    let packets = || {
+        let text = text();
+        let sums = text.lines().skip_while(|l| !l.starts_with("---")).nth(2);
+        sums.and_then(|l| l.split_whitespace().nth(1)?.parse::<f64>().ok()).unwrap_or(0.0)
+    };
+    eventually("the packets' milliseconds are over", || packets() > 0.0);
+    // Histograms with their sums, turns and milliseconds of both threads.
+    for (heading, times) in
+        [("Histograms", 2), ("packets/it", 4), ("   iter ", 2), ("   ms ", 2), ("Kpps ", 2)]
+    {
+        assert_eq!(text().matches(heading).count(), times, "{heading}: {}", text());
+    }
 }
 
 #[test]

@@ -288,6 +288,10 @@ impl Ring {
     pub fn set_kicks(&self, wanted: bool) {
         both!(self, r => r.set_kicks(wanted));
     }
+    /// What waits to be fetched: buffers of a split ring, descriptors of a packed one.
+    pub fn waiting(&self) -> usize {
+        both!(self, r => r.waiting())
+    }
     pub fn size(&self) -> u16 {
         both!(self, r => r.size())
     }

@@ -235,6 +235,17 @@ impl Packed {
         self.device_events.store_u16(2, flags, Ordering::Release);
     }
 
+    /// Available descriptors that were not fetched.
+    pub fn waiting(&self) -> usize {
+        let mut place = self.next;
+        let is_available = |_: &u16| {
+            let is = place.is_available(self.descriptor(place).flags);
+            place.advance(1, self.size);
+            is
+        };
+        (0..self.size).take_while(is_available).count()
+    }
+
     pub fn size(&self) -> u16 {
         self.size
     }

@@ -188,6 +188,12 @@ impl Split {
         self.mark_used(0, 2);
     }
 
+    /// Available buffers that were not fetched; 0 if the driver's index cannot be.
+    pub fn waiting(&self) -> usize {
+        let n = self.available.load_u16(2, Ordering::Relaxed).wrapping_sub(self.next);
+        if n > self.size { 0 } else { n.into() }
+    }
+
     pub fn size(&self) -> u16 {
         self.size
     }

@@ -631,6 +631,24 @@ fn frames_too_short_or_too_long_are_counted_and_given_back() {
 }
 
 #[test]
+fn what_waits_in_a_ring_is_counted() {
+    for packed in [false, true] {
+        let mut driver = Driver::new(8, packed, 0);
+        let mut device = driver.device();
+        let mut batch = Batch::new();
+        for _ in 0..3 {
+            assert_eq!(device.ring.waiting(), 0);
+            (0..5).for_each(|_| assert!(driver.send([0; 12], &frame(60, 0), &[], false)));
+            assert_eq!(device.ring.waiting(), 5, "packed: {packed}");
+            device.receive(&mut batch, &mut RxCount::default()).expect("no violation");
+            driver.used();
+        }
+        driver.put(AVAILABLE + 2, &1000_u16.to_le_bytes());
+        assert!(packed || device.ring.waiting() == 0);
+    }
+}
+
+#[test]
 fn offloads_go_both_ways() {
     let guest = feature::GUEST_CSUM | feature::GUEST_TSO4 | feature::MRG_RXBUF | feature::VERSION_1;
     let mut d = Driver::new(8, false, guest);

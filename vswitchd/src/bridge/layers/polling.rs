@@ -125,6 +125,7 @@ fn read(keys: &BTreeMap<String, String>, now: &PollConfig) -> PollConfig {
         signatures: key("smc-enable") == Some("true"),
         tx_flush_us: number("tx-flush-interval").min(TX_FLUSH_US_MAX),
         max_sleep_us: number("pmd-maxsleep").min(SLEEP_US_MAX),
+        perf_metrics: key("pmd-perf-metrics") == Some("true"),
         auto_balance: auto_balance(keys),
         ..now.clone()
     }
