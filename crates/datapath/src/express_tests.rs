@@ -71,6 +71,9 @@ impl Burst for Buffers {
         }
         grown
     }
+    fn is_whole(&self) -> bool {
+        true
+    }
     fn shrink(&mut self, by: &Lengths) {
         for (packet, by) in self.places.iter_mut().zip(by).filter(|(_, by)| **by > 0) {
             packet.as_mut().unwrap().drain(..usize::from(*by));

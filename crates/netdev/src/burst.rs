@@ -37,9 +37,6 @@ pub trait Burst: Send {
     /// Puts a packet that was taken out of a place, and not changed, back. Refused if it is in other memory than it was.
     fn put(&mut self, place: usize, packet: Packet) -> Result<(), Packet>;
 
-    /// Makes packets on loan whole.
-    fn fill(&mut self) {}
-
     /// Places of packets whose checksums the device has found right.
     fn verified(&self) -> u32 {
         0
@@ -53,9 +50,16 @@ pub trait Burst: Send {
         0
     }
 
-    /// Takes so many bytes off the front of each packet, which is longer than that and whole. What the device found
-    /// out about those packets is forgotten.
-    fn shrink(&mut self, by: &Lengths);
+    /// Whether [`Burst::heads`] has all of the packets' own bytes, and they can [`Burst::shrink`].
+    fn is_whole(&self) -> bool {
+        false
+    }
+
+    /// Takes so many bytes off the front of each packet, which is longer than that. What the device found out about
+    /// those packets is forgotten.
+    fn shrink(&mut self, by: &Lengths) {
+        let _ = by;
+    }
 
     /// Drops all packets and has no places any more.
     fn clear(&mut self);
@@ -131,10 +135,6 @@ impl Burst for Packets {
         Ok(())
     }
 
-    fn fill(&mut self) {
-        self.0.iter_mut().for_each(Packet::fill);
-    }
-
     fn verified(&self) -> u32 {
         let good = |p: &Packet| p.offload.checksum == Checksum::Good;
         (0u32..).zip(&self.0).filter(|(_, p)| good(p)).map(|(place, _)| 1 << place).sum()
@@ -149,6 +149,10 @@ impl Burst for Packets {
             grown |= 1 << place;
         }
         grown
+    }
+
+    fn is_whole(&self) -> bool {
+        true
     }
 
     fn shrink(&mut self, by: &Lengths) {

@@ -502,6 +502,10 @@ impl Burst for FrameBurst {
         grown
     }
 
+    fn is_whole(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn shrink(&mut self, by: &Lengths) {
         for place in burst::places(self.filled) {

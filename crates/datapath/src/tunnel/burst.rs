@@ -125,9 +125,8 @@ impl Worker {
             return 0;
         };
         let port = *port;
-        let Some((kind, _)) = self.plain_tunnel(port) else { return 0 };
+        let Some((kind, _)) = self.plain_tunnel(port).filter(|_| burst.is_whole()) else { return 0 };
         let outers = self.outers.get_or_insert_with(|| Box::new(Outers::new()));
-        burst.fill();
         let verified = burst.verified();
         let mut heads: Heads<'_> = [&[]; BATCH_LEN];
         burst.heads(&mut heads);
