@@ -1,7 +1,7 @@
 //! Hosts under a cloud's control: hypervisors, each a network namespace with a database and a daemon, joined by a wire
 //! that is Debian's daemon; and machines, which are namespaces on their ports.
 
-use crate::net::Namespaces;
+use crate::net::{Namespaces, iperf_rate};
 use crate::{PATIENCE, Sandbox, daemon_binary};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -207,6 +207,12 @@ impl Cloud {
         while !self.reaches(from, to) {
             assert!(Instant::now() < end, "{from} does not reach {to}\n{}", self.logs());
         }
+    }
+
+    /// Runs iperf3 between two namespaces, once; bits per second that came through to `address`, which is `to`'s.
+    pub fn iperf(&self, from: &str, to: &str, address: &str, options: &str) -> f64 {
+        self.run(to, "iperf3 -s -1 -D");
+        iperf_rate(|line| self.output(from, line), address, options).unwrap_or_else(|said| panic!("{said}"))
     }
 
     /// What a TCP server at this address says first; `None` if it says nothing within a second.

@@ -259,21 +259,27 @@ impl Lan {
     }
 
     /// As [`Lan::iperf`]; what iperf3 said if it did not get through.
-    ///
-    /// Between two tests iperf3's server cleans up and opens its socket anew; a client that comes then is told so and tries again.
     pub fn try_iperf(&self, from: &str, to: &str, options: &str) -> Result<f64, String> {
-        let end = Instant::now() + PATIENCE;
-        let out = loop {
-            let out = self.output(from, &format!("iperf3 -J -c {to} {options}"));
-            let out = String::from_utf8_lossy(&out.stdout).into_owned();
-            if !NOT_READY.iter().any(|error| out.contains(error)) || Instant::now() > end {
-                break out;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        };
-        let report: serde_json::Value = serde_json::from_str(&out).map_err(|_| out.clone())?;
-        report["end"]["sum_received"]["bits_per_second"].as_f64().ok_or(out)
+        iperf_rate(|line| self.output(from, line), to, options)
     }
+}
+
+/// Bits per second that came through to an iperf3 server from a client that `run` runs, or what the client said.
+///
+/// Between two tests iperf3's server cleans up and opens its socket anew; a client that comes then, or before the server
+/// listens, is told so and tries again.
+pub(crate) fn iperf_rate(run: impl Fn(&str) -> Output, to: &str, options: &str) -> Result<f64, String> {
+    let end = Instant::now() + PATIENCE;
+    let out = loop {
+        let out = run(&format!("iperf3 -J -c {to} {options}"));
+        let out = String::from_utf8_lossy(&out.stdout).into_owned();
+        if !NOT_READY.iter().any(|error| out.contains(error)) || Instant::now() > end {
+            break out;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    let report: serde_json::Value = serde_json::from_str(&out).map_err(|_| out.clone())?;
+    report["end"]["sum_received"]["bits_per_second"].as_f64().ok_or(out)
 }
 
 impl Drop for Lan {

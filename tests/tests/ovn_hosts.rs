@@ -61,10 +61,14 @@ fn shaped(ovn: &mut Ovn) {
     ovn.ping("vm1", "192.168.7.99");
     let megaflows = ovn.sandbox(1).appctl(&["dpctl/dump-flows"]);
     assert!(megaflows.contains("set(skb_priority("), "{megaflows}");
+    let rate = |ovn: &Ovn| ovn.iperf("vm1", "out", "192.168.7.99", "-u -b 6M -l 1000 -t 3");
+    let held = rate(ovn);
+    assert!((1.5e6..3.5e6).contains(&held), "{held} bit/s at 3 Mbit/s");
     ovn.nbctl("clear Logical_Switch_Port vm1 options");
     ovn.sync();
     ovn.until("no class", || !ovn.run("hv1", "tc class show dev out").contains("ceil 3Mbit") && !queued());
-    ovn.ping("vm1", "192.168.7.99");
+    let free = rate(ovn);
+    assert!(free > 5e6, "{free} bit/s of 6 Mbit/s without a queue");
 }
 
 /// A logical switch whose packets go between hypervisors with a VLAN tag outside, not through a tunnel.
