@@ -333,7 +333,7 @@ fn prefetch_to_write(at: *const u8) {
 /// Bytes of a frame that are copied when it is received, though the rest stays with the guest: all headers of a
 /// common packet.
 pub const HEAD: usize = LINE;
-const LINE: usize = 64;
+pub const LINE: usize = 64;
 /// Bytes of a virtio-net header with `num_buffers`.
 pub const LONG_HEADER: usize = 12;
 
@@ -408,7 +408,7 @@ impl Piece<'_> {
     }
 
     /// As [`Piece::prefetch`], to write what is at `at`. What is in front of it, a header in a line of its own, is
-    /// seldom written ([`Piece::write_frame`]).
+    /// seldom written ([`Piece::write_header`]).
     #[inline]
     pub fn prefetch_to_write(&self, at: usize) {
         let body = self.base.wrapping_add(at);
@@ -511,6 +511,12 @@ impl Area {
             // SAFETY: as in `load_u16`.
             unsafe { AtomicU64::from_ptr(p.cast()) }.store(value, order);
         }
+    }
+
+    /// Prefetches the line of what is at `at`, to write it.
+    #[inline]
+    pub fn prefetch_to_write(&self, at: usize) {
+        prefetch_to_write(self.base.wrapping_add(at));
     }
 
     /// Two numbers side by side.

@@ -185,10 +185,12 @@ impl Frames {
         let body = to.behind(header.len());
         if let Some(line) = head.first_chunk::<HEAD>() {
             body.write_line(line);
-            // SAFETY: `lend` noted the address of `rest_len` bytes, which `memory` holds, for a frame that is lent;
-            // `to` has `HEAD` bytes and these. Both may be the same guest's, who may write meanwhile: the bytes are
-            // valid whatever they are.
-            unsafe { ptr::copy(rest, body.base.wrapping_add(HEAD), rest_len) };
+            if rest_len > 0 {
+                // SAFETY: `lend` noted the address of `rest_len` bytes, which `memory` holds, for a frame that is lent;
+                // `to` has `HEAD` bytes and these. Both may be the same guest's, who may write meanwhile: the bytes are
+                // valid whatever they are.
+                unsafe { ptr::copy(rest, body.base.wrapping_add(HEAD), rest_len) };
+            }
         } else {
             body.write(head);
         }

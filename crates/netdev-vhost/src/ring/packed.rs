@@ -1,7 +1,7 @@
 //! Packed virtqueues: one ring of descriptors that both sides write (VIRTIO 1.2, 2.8).
 
 use super::*;
-use crate::mem::Area;
+use crate::mem::{Area, LINE};
 use crate::protocol::RingAddresses;
 use std::sync::atomic::{Ordering, fence};
 
@@ -124,6 +124,7 @@ impl Packed {
         max: usize,
         burst: &mut Burst,
     ) -> Result<(), Violation> {
+        let (first, had) = (self.next, burst.heads().len());
         for _ in 0..max {
             let d = self.descriptor(self.next);
             if !self.next.is_available(d.flags) || burst.is_full() {
@@ -142,6 +143,10 @@ impl Packed {
             };
             burst.close(id, slots);
             self.next.advance(slots, self.size);
+        }
+        // These lines are ours until we have written them.
+        for line in 0..(burst.heads().len() - had).div_ceil(LINE / DESCRIPTOR) {
+            self.ring.prefetch_to_write(usize::from(first.slot) * DESCRIPTOR + line * LINE);
         }
         Ok(())
     }
