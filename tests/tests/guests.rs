@@ -231,12 +231,25 @@ fn end_transfer(world: &World, guests: &mut [Guest; 2]) {
     assert_eq!(first_word(said.as_bytes()), first_word(&sent.stdout), "{}", world.state());
 }
 
+/// Nothing passes a port that is switched off.
+fn port_goes_down(world: &World, guest: &mut Guest) {
+    let sandbox = &world.lan.sandbox;
+    let name = guest.machine.name.clone();
+    let ping = format!("ping -q -c 1 -W 1 {HOST}");
+    sandbox.ofctl(&["mod-port", "br0", &name, "down"]);
+    sandbox.until("the port is down", || sandbox.get("Interface", &name, "admin_state") == "down");
+    assert_ne!(guest.output(&ping).1, 0, "{}", world.state());
+    sandbox.ofctl(&["mod-port", "br0", &name, "up"]);
+    assert!(guest.reaches(HOST, 56), "{}", world.state());
+}
+
 #[test]
 fn traffic_comes_back_after_every_outage() {
     let Some(mut world) = World::new() else { return };
     let plain = "packed=off,mrg_rxbuf=off,csum=off,gso=off,guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ufo=off";
-    let mut guests = world.guests([plain, "packed=off,mrg_rxbuf=on"]);
+    let mut guests = world.guests([plain, "packed=on,mrg_rxbuf=on"]);
     world.all_is_well(&mut guests);
+    port_goes_down(&world, &mut guests[0]);
     guests[1].reboot();
     world.all_is_well(&mut guests);
     // A machine dies and is started again.
@@ -258,6 +271,41 @@ fn traffic_comes_back_after_every_outage() {
     begin_transfer(&world, &mut guests);
     world.lan.sandbox.stop_daemon(false);
     world.lan.sandbox.start_daemon();
+    end_transfer(&world, &mut guests);
+    world.all_is_well(&mut guests);
+}
+
+/// Moves a guest to a machine with another port, whose socket is of a switch of its own or the same; the guest goes on.
+fn migrate(world: &World, guest: &mut Guest, to: &Machine) {
+    let incoming = Some(to.socket.with_extension("incoming"));
+    let machine = Machine { address: guest.address().to_owned(), incoming, ..to.clone() };
+    let mut new = world.start(&machine);
+    guest.migrate(&mut new);
+    *guest = new;
+}
+
+/// The port on which a guest's address was learned.
+fn learned(sandbox: &Sandbox, guest: &Guest) -> String {
+    let last: u8 = guest.address().rsplit('.').next().unwrap().parse().unwrap();
+    let table = sandbox.appctl(&["fdb/show", "br0"]);
+    let line = table.lines().find(|l| l.contains(&format!("52:54:00:00:00:{last:02x}"))).unwrap_or_default();
+    line.split_whitespace().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn guests_move_while_they_talk() {
+    let Some(world) = World::new() else { return };
+    let devices = ["packed=off,mrg_rxbuf=on", "packed=on,mrg_rxbuf=on"];
+    let mut guests = world.guests(devices);
+    world.all_is_well(&mut guests);
+    begin_transfer(&world, &mut guests);
+    let sandbox = &world.lan.sandbox;
+    for (i, device) in devices.into_iter().enumerate() {
+        let machine = world.machine(21 + i as u8, device);
+        migrate(&world, &mut guests[i], &machine);
+        let port = sandbox.get("Interface", &machine.name, "ofport");
+        sandbox.until("the guest says where it is now", || learned(sandbox, &guests[i]) == port);
+    }
     end_transfer(&world, &mut guests);
     world.all_is_well(&mut guests);
 }

@@ -161,8 +161,9 @@ impl Session {
             R::GetInflightFd => return self.make_inflight(p),
             R::SetStatus => {
                 self.status = number()? as u8;
+                // QEMU 7.2 says so of a machine that moves before it asks where the last queue pair's rings are.
                 if self.status == 0 {
-                    self.reset(rings);
+                    (0..self.rings.len()).for_each(|i| self.rest(i, rings));
                 }
             }
             R::GetStatus => return answer(self.status.into()),
@@ -287,14 +288,18 @@ impl Session {
     fn stop_ring(&mut self, p: &[u8], rings: &mut dyn Rings) -> Reply {
         let request = Request::GetVringBase;
         let index = u32_at(p, 0).ok_or(ProtocolError::Payload(request))?;
-        let stopped = rings.stop(index as usize);
-        let ring = self.ring(request, index)?;
-        ring.base = stopped.unwrap_or(ring.base);
-        ring.running = false;
-        ring.kicked = false;
-        ring.kick = None;
-        let words = [index, ring.base];
+        self.rest(index as usize, rings);
+        let words = [index, self.ring(request, index)?.base];
         Ok(Some(words.iter().flat_map(|w| w.to_ne_bytes()).collect()))
+    }
+
+    /// Stops a ring until it is kicked again; it knows where it was.
+    fn rest(&mut self, index: usize, rings: &mut dyn Rings) {
+        let stopped = rings.stop(index);
+        if let Some(ring) = self.rings.get_mut(index) {
+            ring.base = stopped.unwrap_or(ring.base);
+            (ring.running, ring.kicked, ring.kick) = (false, false, None);
+        }
     }
 
     /// Puts all that runs on the present features, memory and log.
