@@ -4,8 +4,8 @@
 //!
 //! * Every access is checked against the mapping, and the mapping lives as long as anything that points into it: a
 //!   region that the front end takes away stays mapped until the last ring or packet lets go of it.
-//! * No Rust reference to guest memory exists. Bytes are copied out once, through raw pointers, and judged in the copy;
-//!   numbers that both sides write are read and written as atomics.
+//! * No Rust reference to guest memory exists, but to single atomic numbers. Bytes are copied out once, through raw
+//!   pointers, and judged in the copy; numbers that both sides write are read and written as atomics.
 //! * A mapping is as long as its file was when it was made. A front end that truncates the file afterwards loses the
 //!   region, not us ([`fault`]); files sealed against it (`F_SEAL_SHRINK`, as QEMU seals its memfds) cannot be.
 #![allow(unsafe_code)] // mmap(2) and access to memory that somebody else writes at the same time
@@ -22,7 +22,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 /// Regions of one guest, at most: what QEMU offers for hotplug with configurable memory slots.
 pub const REGIONS_MAX: usize = 509;
@@ -42,7 +42,8 @@ struct Mapping {
     watch: Option<fault::Watch>,
 }
 
-// SAFETY: the mapping is memory that may be accessed from any thread; all accesses are raw or atomic.
+// SAFETY: the mapping is memory that may be accessed from any thread and is unmapped by any one, when nobody holds it;
+// all accesses are raw or atomic.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; `&Mapping` gives nothing but the address.
 unsafe impl Sync for Mapping {}
@@ -80,7 +81,8 @@ impl Mapping {
 impl Drop for Mapping {
     fn drop(&mut self) {
         drop(self.watch.take());
-        // SAFETY: this range was mapped by `new`, and who holds pointers into it holds the mapping too.
+        // SAFETY: this range was mapped by `new`, or by the handler of `fault` in its place, whose watch is over; who
+        // holds pointers into it (regions, areas, bursts of frames) holds the mapping too.
         unsafe { libc::munmap(self.base.cast::<c_void>(), self.len) };
     }
 }
@@ -177,7 +179,7 @@ struct Entry {
     base: *mut u8,
 }
 
-// SAFETY: the pointers are into the mappings that `regions` holds, which are Send and Sync themselves.
+// SAFETY: the pointers are into the mappings that `regions` holds, which are Send and Sync themselves; both are set once.
 unsafe impl Send for GuestMemory {}
 // SAFETY: as above.
 unsafe impl Sync for GuestMemory {}
@@ -357,9 +359,11 @@ impl Piece<'_> {
     #[inline]
     pub fn read(&self, out: &mut [u8]) {
         let n = out.len().min(self.len);
-        // SAFETY: `base..base + len` lies in a mapping that the borrowed GuestMemory holds, `out` is ours. The guest
-        // may write meanwhile: then the bytes, which are valid whatever they are, come as a mixture.
+        // SAFETY: `base..base + len` lies in a mapping that the borrowed GuestMemory holds, `out` is ours, and no longer
+        // than `n`. The guest may write meanwhile: then the bytes, which are valid whatever they are, come as a mixture.
         unsafe { ptr::copy_nonoverlapping(self.base, out.as_mut_ptr(), n) };
+        // What is judged is the copy: the compiler must not go back to the original for it.
+        compiler_fence(Ordering::SeqCst);
     }
 
     /// Without the first `n` bytes.
@@ -383,8 +387,9 @@ impl Piece<'_> {
             self.read(&mut header);
             return header;
         }
-        // SAFETY: as in `read`; a copy of a fixed length is one or two loads.
+        // SAFETY: as in `read`: `self.len` is no less. A copy of a fixed length is one or two loads.
         unsafe { ptr::copy_nonoverlapping(self.base, header.as_mut_ptr(), LONG_HEADER) };
+        compiler_fence(Ordering::SeqCst);
         header
     }
 
@@ -395,6 +400,7 @@ impl Piece<'_> {
         if self.len >= LINE {
             // SAFETY: as in `read`: `self.len` bytes are mapped, and `out` is no longer.
             unsafe { ptr::copy_nonoverlapping(self.base, out.as_mut_ptr(), LINE) };
+            compiler_fence(Ordering::SeqCst);
         } else {
             self.read(out.get_mut(..len.min(LINE)).unwrap_or_default());
         }
@@ -432,7 +438,7 @@ impl Piece<'_> {
     #[inline]
     pub fn write_line(&self, line: &[u8; LINE]) {
         if self.len >= LINE {
-            // SAFETY: as in `write`, and there is room for all of it.
+            // SAFETY: as in `write`, and `self.len` is enough for all of it.
             unsafe { ptr::copy_nonoverlapping(line.as_ptr(), self.base, LINE) };
         } else {
             self.write(line);
@@ -443,7 +449,8 @@ impl Piece<'_> {
     #[inline]
     pub fn write(&self, bytes: &[u8]) {
         let n = bytes.len().min(self.len);
-        // SAFETY: as in `read`, the other way; what the guest sees meanwhile is its own affair.
+        // SAFETY: as in `read`, the other way; `bytes`, a reference, is no guest's memory, so they do not overlap. What the
+        // guest sees meanwhile is its own affair.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.base, n) };
     }
 }
@@ -457,7 +464,7 @@ pub struct Area {
     _memory: Arc<dyn Send + Sync>,
 }
 
-// SAFETY: the pointer is into a mapping that `_memory` holds; accesses are atomic.
+// SAFETY: the pointer is into a mapping that `_memory` holds, which may go with any thread; accesses are atomic.
 unsafe impl Send for Area {}
 // SAFETY: as above.
 unsafe impl Sync for Area {}
@@ -589,8 +596,8 @@ impl DirtyLog {
         let mut page = addr / LOG_PAGE;
         while page <= last / LOG_PAGE && page / 8 < self.len as u64 {
             let byte = self.mapping.base.wrapping_add(self.at + (page / 8) as usize);
-            // SAFETY: `page / 8` is below `len`, so the byte lies in the mapping; the front end clears bits as
-            // atomically as we set them.
+            // SAFETY: `page / 8` is below `len`, so the byte lies in the mapping, whatever address the front end named;
+            // it clears bits as atomically as we set them.
             unsafe { AtomicU8::from_ptr(byte) }.fetch_or(1 << (page % 8), Ordering::Relaxed);
             page += 1;
         }

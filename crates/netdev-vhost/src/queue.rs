@@ -78,7 +78,7 @@ fn note(shared: &Shared, slot: &Slot, count: RxCount) {
 
 impl RxQueue for VhostRx {
     fn recv(&mut self, batch: &mut Batch) -> usize {
-        self.frames.clear();
+        self.frames.leave();
         let first = batch.len();
         if !batch.is_full() {
             batch.extend(self.announcement());

@@ -3,13 +3,14 @@
 use super::raw;
 use super::text::{c_string, copy};
 use flow::EthAddr;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::ffi::{c_int, c_void};
 use std::mem::zeroed;
 use std::ptr::null;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A port's number. DPDK checks it wherever it is used outside of receiving and sending.
+/// A port's number. DPDK checks it wherever it is used outside of receiving and sending; who looks at what belongs to
+/// the device keeps it from going meanwhile ([`look`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Port(pub(super) u16);
 
@@ -25,6 +26,12 @@ static IN_USE: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORT
 static DEVICES: Mutex<()> = Mutex::new(());
 /// Held by those who look at a device's memory, and by who takes a device away. One that comes disturbs nobody.
 static MEMORY: RwLock<()> = RwLock::new(());
+
+/// Keeps devices where they are, and what their drivers know of them: DPDK checks a port's number, but not that nobody
+/// takes it away meanwhile. Not to be held twice by a thread.
+pub(super) fn look() -> RwLockReadGuard<'static, ()> {
+    MEMORY.read()
+}
 
 /// A port that nobody else sets up or closes.
 #[derive(Debug)]
@@ -166,7 +173,7 @@ impl Port {
     }
 
     pub fn info(self) -> Option<Info> {
-        let _memory = MEMORY.read();
+        let _memory = look();
         let info = self.raw_info()?;
         // SAFETY: DPDK fills in static strings, a pointer to the device's flags, and the device, all of which
         // live while the port is not closed, for which the lock is held.
@@ -213,14 +220,16 @@ impl Port {
     }
 
     pub fn mac(self) -> Option<EthAddr> {
+        let _memory = look();
         let mut mac = raw::rte_ether_addr { addr_bytes: [0; 6] };
-        // SAFETY: fills in the address.
+        // SAFETY: fills in the address of a device that stays.
         (unsafe { raw::rte_eth_macaddr_get(self.0, &mut mac) } == 0).then_some(EthAddr(mac.addr_bytes))
     }
 
     pub fn set_mac(self, mac: EthAddr) -> Result<(), Errno> {
+        let _memory = look();
         let mut mac = raw::rte_ether_addr { addr_bytes: mac.0 };
-        // SAFETY: reads the address.
+        // SAFETY: reads the address; the device stays.
         check(unsafe { raw::rte_eth_dev_default_mac_addr_set(self.0, &mut mac) })
     }
 
@@ -275,20 +284,23 @@ impl Port {
     }
 
     pub fn set_mtu(self, mtu: u16) -> Result<(), Errno> {
-        // SAFETY: takes any numbers.
+        let _memory = look();
+        // SAFETY: takes any numbers; the device stays.
         check(unsafe { raw::rte_eth_dev_set_mtu(self.0, mtu) })
     }
 
     pub fn mtu(self) -> u16 {
+        let _memory = look();
         let mut mtu = 0;
-        // SAFETY: fills in the number.
+        // SAFETY: fills in the number, of a device that stays.
         unsafe { raw::rte_eth_dev_get_mtu(self.0, &mut mtu) };
         mtu
     }
 
     /// Receives frames for any address.
     pub fn listen_to_all(self) {
-        // SAFETY: takes any number. Drivers that cannot do either receive everything anyway.
+        let _memory = look();
+        // SAFETY: takes any number; the device stays. Drivers that cannot do either receive everything anyway.
         unsafe {
             raw::rte_eth_promiscuous_enable(self.0);
             raw::rte_eth_allmulticast_enable(self.0);
@@ -301,7 +313,8 @@ impl Port {
     }
 
     pub fn set_link_up(self, up: bool) -> Result<(), Errno> {
-        // SAFETY: takes any number.
+        let _memory = look();
+        // SAFETY: takes any number; the device stays.
         check(unsafe {
             if up { raw::rte_eth_dev_set_link_up(self.0) } else { raw::rte_eth_dev_set_link_down(self.0) }
         })
@@ -309,7 +322,8 @@ impl Port {
 
     /// Does not wait for the link to settle.
     pub fn link(self) -> Link {
-        // SAFETY: a plain C structure that all-zero bytes are valid for, and that the call fills in.
+        let _memory = look();
+        // SAFETY: a plain C structure that all-zero bytes are valid for, and that the call fills in; the device stays.
         let mut link: raw::rte_eth_link = unsafe { zeroed() };
         // SAFETY: as above.
         unsafe { raw::rte_eth_link_get_nowait(self.0, &mut link) };
@@ -322,9 +336,10 @@ impl Port {
     }
 
     pub fn counters(self) -> Option<Counters> {
+        let _memory = look();
         // SAFETY: a plain C structure that all-zero bytes are valid for.
         let mut s: raw::rte_eth_stats = unsafe { zeroed() };
-        // SAFETY: fills in the structure.
+        // SAFETY: fills in the structure, from a device that stays.
         (unsafe { raw::rte_eth_stats_get(self.0, &mut s) } == 0).then_some(Counters {
             rx_packets: s.ipackets,
             tx_packets: s.opackets,
@@ -339,7 +354,9 @@ impl Port {
 
     /// Puts flow control in force if it is another now.
     pub fn set_flow_control(self, wanted: FlowControl) -> Result<(), Errno> {
-        // SAFETY: a plain C structure that all-zero bytes are valid for, and that the call fills in.
+        let _memory = look();
+        // SAFETY: a plain C structure that all-zero bytes are valid for, and that the call fills in; the device
+        // stays.
         let mut conf: raw::rte_eth_fc_conf = unsafe { zeroed() };
         // SAFETY: as above.
         check(unsafe { raw::rte_eth_dev_flow_ctrl_get(self.0, &mut conf) })?;

@@ -1,12 +1,13 @@
 //! Extended statistics of a port, by name.
 
-use super::port::Port;
+use super::port::{Port, look};
 use super::raw;
 use super::text::copy;
 
 /// Names and numbers of a port's extended statistics.
 pub fn names(port: Port) -> Option<Vec<(u64, String)>> {
-    // SAFETY: with no room nothing is written and the count is returned.
+    let _memory = look();
+    // SAFETY: with no room nothing is written and the count is returned; the device stays.
     let count = unsafe { raw::rte_eth_xstats_get_names(port.0, std::ptr::null_mut(), 0) };
     let count = u32::try_from(count).ok()?;
     let mut all = vec![raw::rte_eth_xstat_name { name: [0; 64] }; count as usize];
@@ -24,9 +25,10 @@ pub fn values(port: Port, ids: &[u64]) -> Option<Vec<u64>> {
     if ids.is_empty() {
         return Some(Vec::new());
     }
+    let _memory = look();
     let mut values = vec![0; ids.len()];
     let n = ids.len() as u32;
-    // SAFETY: `ids` and `values` have `n` elements each.
+    // SAFETY: `ids` and `values` have `n` elements each, `n` of which are read and written; the device stays.
     let got = unsafe { raw::rte_eth_xstats_get_by_id(port.0, ids.as_ptr(), values.as_mut_ptr(), n) };
     (u32::try_from(got) == Ok(n)).then_some(values)
 }

@@ -127,7 +127,8 @@ extern "C" fn handler(signal: c_int, info: *mut libc::siginfo_t, context: *mut c
     if is_done {
         return;
     }
-    // SAFETY: a former handler is called as the kernel would; else the default action is restored, and the fault
+    // SAFETY: what `sigaction` gave is a handler of the type that its flags tell (0 and 1 are no addresses); it is called
+    // as the kernel would; else the default action is restored, and the fault
     // that comes again when we return ends the process.
     unsafe {
         match FORMER.get() {
