@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
 pub mod dpdk;
+pub mod rules;
 
 use std::fs;
 use std::io::Write as _;

@@ -18,8 +18,9 @@ const WAYS: usize = 2;
 pub(super) const AGES: u32 = if cfg!(test) { 1 << 7 } else { 1 << 15 };
 
 struct Known {
-    /// The tunnel's port.
+    /// The tunnel's port, and what it is.
     port: u32,
+    kind: TunnelKind,
     number: u32,
     outer: Outer,
 }
@@ -44,7 +45,7 @@ impl Outers {
     /// the frame.
     #[inline]
     pub fn find(&mut self, port: u32, kind: TunnelKind, frame: &[u8], trusted: bool) -> Option<(u32, u16)> {
-        let is_it = |known: &Known| known.port == port && known.outer.is_of(frame, trusted);
+        let is_it = |k: &Known| k.port == port && k.kind == kind && k.outer.is_of(frame, trusted);
         if let Some(Some(known)) = self.places.get(self.last)
             && is_it(known)
         {
@@ -82,7 +83,7 @@ impl Outers {
         let age = self.ages.get_mut(at)?;
         *age += 1;
         let number = at as u32 | u32::from(*age) << 16;
-        *self.places.get_mut(at)? = Some(Box::new(Known { port, number, outer }));
+        *self.places.get_mut(at)? = Some(Box::new(Known { port, kind, number, outer }));
         Some(number)
     }
 

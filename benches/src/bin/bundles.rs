@@ -1,14 +1,15 @@
-//! Groups and meters made and deleted: our daemon and Debian's in turn, in one run.
+//! Bundles of flows and of groups, and meters, made, dumped and deleted: our daemon and Debian's in turn, in one run.
 //!
-//! `groups [groups [meters [rounds]]]`: a bundle of 10,000 groups and 1,000 meters in 3 rounds unless told otherwise.
-//! Needs what `flow-mods` needs. Medians of the rounds; ratios are ours to Debian's: below 1 is better. Groups come
-//! and go by `ovs-ofctl`, meters by messages sent at once, until the barrier behind them is answered.
+//! `bundles [flows [groups [meters [rounds]]]]`: a bundle of 100,000 flows of mixed shapes, one of 10,000 groups, and
+//! 1,000 meters in 3 rounds unless told otherwise. Needs what `flow-mods` needs. Medians of the rounds; ratios are ours
+//! to Debian's: below 1 is better. Flows and groups come and go by `ovs-ofctl`, meters by messages sent at once, until
+//! the barrier behind them is answered (Debian's daemon takes no meters in a bundle).
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
+use benches::rules::mix;
 use benches::{STOCK, cpu_seconds, median, our_daemon};
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -22,7 +23,10 @@ const HELLO: u8 = 0;
 const ERROR: u8 = 1;
 const BARRIER_REQUEST: u8 = 20;
 const BARRIER_REPLY: u8 = 21;
+const MULTIPART_REQUEST: u8 = 18;
 const METER_MOD: u8 = 29;
+/// `OFPMP_METER_CONFIG`
+const METER_CONFIG: u16 = 10;
 /// `OFPM_ALL`
 const ALL: u32 = u32::MAX;
 
@@ -90,36 +94,54 @@ fn exchange(sandbox: &Sandbox, messages: &[u8]) {
     });
 }
 
-fn measure(daemon: &Path, file: &Path, meters: u32) -> Vec<Row> {
+/// Asks for the configuration of all meters.
+fn meter_dump() -> Vec<u8> {
+    let body = [&METER_CONFIG.to_be_bytes()[..], &[0; 6], &ALL.to_be_bytes(), &[0; 4]].concat();
+    message(MULTIPART_REQUEST, &body)
+}
+
+fn measure(daemon: &Path, [flows, groups]: [&Path; 2], meters: u32) -> Vec<Row> {
     let sandbox = Sandbox::with_daemon(daemon, &["--enable-dummy=override", "--disable-system"]);
     let bridge = "add-br br0 -- set bridge br0 datapath_type=dummy fail_mode=secure";
     sandbox.vsctl(&bridge.split(' ').collect::<Vec<_>>());
     let add: Vec<u8> = (1..=meters).flat_map(|id| meter_mod(0, id)).collect();
-    let bundle = ["bundle", "br0", file.to_str().unwrap()];
+    let ofctl = |args: &[&str]| timed(&sandbox, || ofctl(&sandbox, args));
+    let exchange = |messages: &[u8]| timed(&sandbox, || exchange(&sandbox, messages));
+    let [flows, groups] = [flows, groups].map(|path| path.to_str().unwrap());
     vec![
-        ("a bundle of groups", timed(&sandbox, || ofctl(&sandbox, &bundle))),
-        ("dump-groups", timed(&sandbox, || ofctl(&sandbox, &["dump-groups", "br0"]))),
-        ("del-groups", timed(&sandbox, || ofctl(&sandbox, &["del-groups", "br0"]))),
-        ("meters added", timed(&sandbox, || exchange(&sandbox, &add))),
-        ("meters deleted", timed(&sandbox, || exchange(&sandbox, &meter_mod(2, ALL)))),
+        ("a bundle of flows", ofctl(&["--bundle", "add-flows", "br0", flows])),
+        ("dump-flows", ofctl(&["dump-flows", "br0"])),
+        ("del-flows", ofctl(&["del-flows", "br0"])),
+        ("a bundle of groups", ofctl(&["bundle", "br0", groups])),
+        ("dump-groups", ofctl(&["dump-groups", "br0"])),
+        ("del-groups", ofctl(&["del-groups", "br0"])),
+        ("meters added", exchange(&add)),
+        ("meters dumped", exchange(&meter_dump())),
+        ("meters deleted", exchange(&meter_mod(2, ALL))),
     ]
 }
 
 fn main() {
     let mut args = std::env::args().skip(1);
     let mut number = |default| args.next().map_or(default, |n| n.parse::<u32>().expect("a number"));
-    let (groups, meters, rounds) = (number(10_000), number(1_000), number(3));
+    let (flows, groups, meters, rounds) = (number(100_000), number(10_000), number(1_000), number(3));
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("groups");
-    let text = (1..=groups).fold(String::new(), |mut text, i| {
+    let files = ["flows", "groups"].map(|name| directory.path().join(name));
+    let group = |i: u32| {
         let bucket = format!("bucket=weight:{},output:1,bucket=weight:2,output:2", i % 7 + 1);
-        let _ = writeln!(text, "group add group_id={i},type=select,{bucket},bucket=output:3");
-        text
-    });
-    std::fs::write(&file, text).unwrap();
-    let round = |_| [measure(Path::new(STOCK), &file, meters), measure(&our_daemon(), &file, meters)];
+        format!("group add group_id={},type=select,{bucket},bucket=output:3", i + 1)
+    };
+    let write = |path: &Path, n: u32, line: &dyn Fn(u32) -> String| {
+        let text: String = (0..n).map(|i| line(i) + "\n").collect();
+        std::fs::write(path, text).unwrap();
+    };
+    write(&files[0], flows, &mix);
+    write(&files[1], groups, &group);
+    let files = files.each_ref().map(|path| path.as_path());
+    let round = |_| [measure(Path::new(STOCK), files, meters), measure(&our_daemon(), files, meters)];
     let rounds: Vec<[Vec<Row>; 2]> = (0..rounds).map(round).collect();
-    println!("| {groups} groups, {meters} meters | Debian's | ours | ratio |\n|---|---:|---:|---:|");
+    println!("| {flows} flows, {groups} groups, {meters} meters | Debian's | ours | ratio |");
+    println!("|---|---:|---:|---:|");
     for (at, (what, _)) in rounds.first().into_iter().flat_map(|r| r[0].iter().enumerate()) {
         for (i, unit) in ["s", "CPU s"].iter().enumerate() {
             let [theirs, ours] =
