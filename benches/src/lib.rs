@@ -41,6 +41,18 @@ pub fn thread_seconds(pid: u32, name: &str) -> f64 {
     0.0
 }
 
+/// As [`thread_seconds`] of all threads of a process whose names start so, to the nanosecond (`schedstat`); what threads
+/// used that are gone is not in it.
+pub fn exact_seconds(pid: u32, name: &str) -> f64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let ns = tasks.filter_map(|task| {
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).ok();
+        read("comm").filter(|comm| comm.starts_with(name))?;
+        read("schedstat")?.split(' ').next()?.parse::<f64>().ok()
+    });
+    ns.sum::<f64>() / 1e9
+}
+
 /// Cycles of the time stamp counter per second.
 pub fn tsc_hz() -> f64 {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap();
@@ -89,5 +101,6 @@ mod tests {
         let before = cpu_seconds(std::process::id());
         while cpu_seconds(std::process::id()) <= before {}
         assert!(resident(std::process::id()) > 100_000.0);
+        assert!(exact_seconds(std::process::id(), "") > 0.0);
     }
 }

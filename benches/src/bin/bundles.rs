@@ -9,7 +9,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
 use benches::rules::mix;
-use benches::{STOCK, cpu_seconds, median, our_daemon};
+use benches::{STOCK, exact_seconds, median, our_daemon};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -36,11 +36,11 @@ type Row = (&'static str, [f64; 2]);
 /// Runs `f`; the daemon may do some of the work after it.
 fn timed(sandbox: &Sandbox, f: impl FnOnce()) -> [f64; 2] {
     let pid = sandbox.daemon_pid();
-    let (start, before) = (Instant::now(), cpu_seconds(pid));
+    let (start, before) = (Instant::now(), exact_seconds(pid, ""));
     f();
     let wall = start.elapsed().as_secs_f64();
     std::thread::sleep(Duration::from_secs(1));
-    [wall, cpu_seconds(pid) - before]
+    [wall, exact_seconds(pid, "") - before]
 }
 
 fn ofctl(sandbox: &Sandbox, args: &[&str]) {

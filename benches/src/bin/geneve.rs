@@ -9,7 +9,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
-use benches::{our_daemon, thread_seconds, tsc_hz, write_pcap};
+use benches::{exact_seconds, our_daemon, tsc_hz, write_pcap};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
@@ -18,8 +18,10 @@ use std::time::Duration;
 use tests::Sandbox;
 
 const STOCK: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
-const WARM: Duration = Duration::from_millis(1_500);
-const MEASURE: Duration = Duration::from_secs(2);
+const WARM: Duration = Duration::from_millis(1_000);
+const MEASURE: Duration = Duration::from_millis(800);
+/// Measurements, of which the best counts: other work on the machine makes some worse.
+const TIMES: usize = 3;
 const SINK: &str = "net_null0,no-rx=1";
 const LOCAL: [u8; 4] = [172, 31, 1, 1];
 const REMOTE: [u8; 4] = [172, 31, 1, 2];
@@ -152,16 +154,20 @@ fn rate(sandbox: &Sandbox, pcap: &Path, from: &str, to: &str) -> f64 {
     add_dpdk(sandbox, to, "out", SINK, 3);
     add_dpdk(sandbox, from, "in", &format!("net_pcap0,rx_pcap={},infinite_rx=1", pcap.display()), 1);
     sleep(WARM);
-    let now = || (sent(sandbox, to, "3"), thread_seconds(sandbox.daemon_pid(), "pmd-c"));
-    let (packets, time) = now();
-    sleep(MEASURE);
-    let (after, until) = now();
+    let now = || (sent(sandbox, to, "3"), exact_seconds(sandbox.daemon_pid(), "pmd-c"));
+    let mut best = 0.0;
+    for _ in 0..TIMES {
+        let (packets, time) = now();
+        sleep(MEASURE);
+        let (after, until) = now();
+        assert!(after - packets > 10_000.0, "nothing arrives: {packets}, {after}\n{}", sandbox.log());
+        best = f64::max(best, (after - packets) / (until - time));
+    }
     if std::env::var_os("BENCH_SHOW").is_some() {
         eprintln!("{}", sandbox.appctl(&["dpctl/dump-flows", "-m", "netdev@ovs-netdev"]));
     }
     sandbox.vsctl(&["del-port", "in", "--", "del-port", "out"]);
-    assert!(after - packets > 10_000.0, "nothing arrives: {packets}, {after}\n{}", sandbox.log());
-    (after - packets) / (until - time)
+    best
 }
 
 /// Rates of encapsulation and decapsulation, by number of flows and shape.

@@ -10,7 +10,7 @@ use dpif::{Action, PortNo};
 use netdev::burst::{Frames, Lengths, places};
 use netdev::{Burst, Heads};
 use packet::BATCH_LEN;
-use packet::tunnel::{TunnelKind, hash_of_shape, source_port};
+use packet::tunnel::TunnelKind;
 
 /// Packets of a burst that leave by one port.
 struct Out {
@@ -94,14 +94,7 @@ impl Worker {
         let grown = burst.grow(&by, &mut frames);
         let mut outs = Outs::new();
         for (push, bits, range) in &plan {
-            let mut bytes = 0;
-            let mut header = push.template.for_len(0);
-            for place in places(bits & grown) {
-                let Some(frame) = frames.get_mut(place) else { continue };
-                let hash = hash_of_shape(frame.get(push.template.len()..).unwrap_or_default());
-                header.write(frame, source_port(hash, *range));
-                bytes += frame.len() as u64;
-            }
+            let bytes = push.template.write_all(&mut frames, bits & grown, *range);
             join(&mut outs, push.out, bits & grown, bytes);
         }
         drop(plan);

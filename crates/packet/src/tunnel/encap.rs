@@ -195,7 +195,7 @@ fn hash_v4([src, dst]: [u32; 2], proto: u8, ports: u32) -> u32 {
 
 /// [`flow_hash`] of a frame that is known to be untagged IPv4 without options or fragments, TCP or UDP.
 #[inline(always)]
-pub fn hash_of_shape(frame: &[u8]) -> u32 {
+pub(super) fn hash_of_shape(frame: &[u8]) -> u32 {
     const IP: usize = header_len::ETH;
     let Some(h) = frame.first_chunk::<{ IP + header_len::IPV4 + 4 }>() else { return 1 };
     hash_v4([be32(h, IP + 12), be32(h, IP + 16)], h[IP + 9], be32(h, IP + 20))

@@ -12,7 +12,8 @@ mod template;
 mod tests;
 
 pub use decap::{PopError, pop};
-pub use encap::{PushContext, flow_hash, hash_of_shape, push, source_port};
+use encap::hash_of_shape;
+pub use encap::{PushContext, flow_hash, push, source_port};
 pub use template::{Outer, Template};
 
 use crate::proto::ip_proto;

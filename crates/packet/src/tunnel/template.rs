@@ -1,6 +1,7 @@
 //! Outer headers that many packets share: put on, and taken off, with no more work than what differs asks for.
 
-use super::{GENEVE_LEN, TunnelKind};
+use super::{GENEVE_LEN, TunnelKind, hash_of_shape, source_port};
+use crate::BATCH_LEN;
 use crate::checksum::{finish, fold, pseudo_v4, pseudo_v6, sum, update16};
 use crate::cursor::{be16, be32, be128};
 use crate::proto::{ethertype, header_len, ip_proto};
@@ -80,9 +81,25 @@ impl Template {
         self.all.is_empty()
     }
 
+    /// Writes the header to the front of the frames at these places, of each of which all but the header is there already:
+    /// packets of which [`hash_of_shape`] gives the hash. Source ports are in `range` (see [`source_port`]). Returns the
+    /// bytes of the frames.
+    #[inline(never)]
+    pub fn write_all(&self, frames: &mut [&mut [u8]; BATCH_LEN], mut places: u32, range: (u16, u16)) -> u64 {
+        let (mut filled, mut bytes) = (self.for_len(0), 0);
+        while places != 0 {
+            let frame = &mut *frames[places.trailing_zeros() as usize % BATCH_LEN];
+            places &= places - 1;
+            let hash = hash_of_shape(frame.get(self.all.len()..).unwrap_or_default());
+            filled.write(frame, source_port(hash, range));
+            bytes += frame.len() as u64;
+        }
+        bytes
+    }
+
     /// For frames of so many bytes, the header included.
-    #[inline(always)]
-    pub fn for_len(&self, frame: usize) -> Filled<'_> {
+    #[inline(never)]
+    fn for_len(&self, frame: usize) -> Filled<'_> {
         let (mut wide, l4_len) = (self.wide, frame.wrapping_sub(self.l4_at));
         let udp_len = l4_len as u16;
         if let Some(ip_sum) = self.ip_sum {
@@ -100,7 +117,7 @@ impl Template {
 }
 
 /// A [`Template`] for frames of one length.
-pub struct Filled<'a> {
+struct Filled<'a> {
     template: &'a Template,
     frame: usize,
     wide: [u8; WIDE],
@@ -110,7 +127,7 @@ pub struct Filled<'a> {
 impl Filled<'_> {
     /// Writes the header to the front of `frame`, behind which the packet inside is already, as [`super::push`] does.
     #[inline(always)]
-    pub fn write(&mut self, frame: &mut [u8], source_port: u16) {
+    fn write(&mut self, frame: &mut [u8], source_port: u16) {
         if frame.len() != self.frame {
             *self = self.template.for_len(frame.len());
         }

@@ -114,9 +114,12 @@ proptest! {
         assert!(push(&mut slow, &header, kind, &cx));
         let template = Template::new(&header).unwrap();
         prop_assert_eq!(template.len(), header.len());
+        let mut shorter = [vec![0xdd; header.len()], payload[1..].to_vec()].concat();
         let mut frame = [vec![0xee; header.len()], payload].concat();
-        // Whatever length it was asked for.
-        template.for_len(usize::from(source_port)).write(&mut frame, source_port);
+        let mut frames: [&mut [u8]; crate::BATCH_LEN] = std::array::from_fn(|_| &mut [][..]);
+        (frames[3], frames[31]) = (&mut shorter, &mut frame);
+        let bytes = template.write_all(&mut frames, 1 << 3 | 1 << 31, (source_port, source_port));
+        prop_assert_eq!(bytes as usize, 2 * slow.len() - 1);
         prop_assert_eq!(frame, slow.data());
     }
 
@@ -131,7 +134,10 @@ proptest! {
             *b = 17;
         }
         if let Some(template) = Template::new(&header) {
-            template.for_len(frame).write(&mut vec![0; frame], 5);
+            let mut frame = vec![0; frame];
+            let mut frames: [&mut [u8]; crate::BATCH_LEN] = std::array::from_fn(|_| &mut [][..]);
+            frames[0] = &mut frame;
+            template.write_all(&mut frames, 1, (5, 9));
         }
     }
 
