@@ -1,8 +1,9 @@
 //! New connections, and the end of old ones.
 
 use crate::ConntrackError;
-use crate::conn::{Conn, ConnRef, Extra, NatState};
+use crate::conn::{Conn, ConnRef, Extra, Helper, NatState};
 use crate::expect::Expectation;
+use crate::extract::Extracted;
 use crate::key::Key;
 use crate::nat;
 use crate::proto::{self, ProtoState};
@@ -48,8 +49,7 @@ impl Conntrack {
             Ok(admission) => admission,
             Err(error) => {
                 if error == ConntrackError::Full {
-                    self.counters.full.fetch_add(1, Relaxed);
-                    coverage::counter::conntrack_full.inc();
+                    self.count_full();
                 }
                 return None;
             }
@@ -62,7 +62,15 @@ impl Conntrack {
                 return None;
             }
         };
-        let (conn, timeout_in) = self.compose(pass, expected, &admission, nat);
+        let helper = pass.request.helper.filter(|h| pass.control.is_none_or(|c| c == *h));
+        let (conn, timeout_in) = self.compose(
+            &pass.packet,
+            self.locate(&key).1,
+            pass.request.policy,
+            &admission,
+            (nat, helper),
+            expected,
+        );
         let has_helper = conn.helper().is_some();
         let inserted = self.insert(Conn { expires: pass.now + timeout_in, ..conn }, pass.now);
         let Some(conn_ref) = inserted else {
@@ -88,42 +96,46 @@ impl Conntrack {
         Some((conn_ref, has_helper))
     }
 
-    /// A connection, and how long it lives without a further packet.
-    fn compose(
+    /// Counts a connection that there was no room for.
+    #[cold]
+    pub(crate) fn count_full(&self) {
+        self.counters.full.fetch_add(1, Relaxed);
+        coverage::counter::conntrack_full.inc();
+    }
+
+    /// A connection that begins with `packet`, and how long it lives without a further one.
+    pub(crate) fn compose(
         &self,
-        pass: &Pass<'_, '_>,
-        expected: Option<&Expectation>,
+        packet: &Extracted,
+        hash: u32,
+        policy: u32,
         admission: &Admission,
-        nat: Option<NatState>,
+        (nat, helper): (Option<NatState>, Option<Helper>),
+        expected: Option<&Expectation>,
     ) -> (Conn, u64) {
-        let (key, request) = (pass.packet.key, pass.request);
-        let (proto, timeout) = ProtoState::begin(&key, pass.packet.tcp.as_ref());
-        let helper = request.helper.filter(|h| pass.control.is_none_or(|c| c == *h));
-        let extra = Extra {
-            nat,
-            helper,
-            parent: expected.map(|e| e.parent),
-            policy: request.policy,
-            limit: admission.limit.clone(),
-            ..Extra::default()
-        };
+        let key = packet.key;
+        let (proto, timeout) = ProtoState::begin(&key, packet.tcp.as_ref());
         let is_plain = nat.is_none()
             && helper.is_none()
             && expected.is_none()
-            && request.policy == 0
+            && policy == 0
             && admission.limit.is_none();
+        let extra = || {
+            let (parent, limit) = (expected.map(|e| e.parent), admission.limit.clone());
+            Box::new(Extra { nat, helper, parent, policy, limit, ..Extra::default() })
+        };
         let conn = Conn {
             key,
             label: expected.map_or(U128::ZERO, |e| e.label),
             expires: 0,
             proto,
-            hash: self.locate(&key).1,
+            hash,
             serial: 0,
             zone_generation: admission.generation,
             mark: expected.map_or(0, |e| e.mark),
-            extra: (!is_plain).then(|| Box::new(extra)),
+            extra: (!is_plain).then(extra),
         };
-        (conn, self.timeout(request.policy, timeout))
+        (conn, self.timeout(policy, timeout))
     }
 
     /// Chooses a translation and takes its key of replies; an error if none is free.

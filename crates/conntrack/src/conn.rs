@@ -96,6 +96,12 @@ impl Conn {
         self.extra.as_ref()?.parent.as_ref()
     }
 
+    /// Whether its packets need more than to be shown to it: translation, or a helper.
+    #[inline]
+    pub fn has_ties(&self) -> bool {
+        self.extra.as_ref().is_some_and(|e| e.nat.is_some() || e.helper.is_some() || e.parent.is_some())
+    }
+
     pub fn policy(&self) -> u32 {
         self.extra.as_ref().map_or(0, |e| e.policy)
     }

@@ -48,6 +48,12 @@ fn words(k: &Key) -> [u64; 5] {
 }
 
 impl Expectations {
+    /// Whether nothing is expected.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Relaxed) == 0
+    }
+
     /// The expectation that the first packet of `key` fulfils. `is_current` says whether the parent lives.
     pub fn find(&self, key: &Key, is_current: impl Fn(u16, u32) -> bool) -> Option<Expectation> {
         if self.count.load(Relaxed) == 0 || key.is_icmp() {

@@ -32,8 +32,16 @@ pub struct Segment {
 /// ICMP errors quote at least this much of the transport header (RFC 792).
 const QUOTED_MIN: usize = 8;
 
-/// `None` if the packet cannot belong to a valid connection: cut short, a fragment, a wrong checksum, a
-/// port of 0. `family` is that of the outer IP header.
+/// Why a packet cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flaw {
+    NetworkChecksum,
+    TransportChecksum,
+    /// Cut short, a fragment, a port of 0, a message that belongs to no connection.
+    Other,
+}
+
+/// `None` if the packet cannot belong to a valid connection. `family` is that of the outer IP header.
 pub fn extract(p: &Packet, family: Family, zone: u16) -> Option<Extracted> {
     if p.l3_ofs == NO_OFFSET || p.l4_ofs == NO_OFFSET {
         return None;
@@ -42,40 +50,59 @@ pub fn extract(p: &Packet, family: Family, zone: u16) -> Option<Extracted> {
     let l3 = p.data().get(usize::from(p.l3_ofs)..end)?;
     let l4 = p.data().get(usize::from(p.l4_ofs)..end)?;
     let verify = p.offload.checksum == Checksum::Unknown;
-    let mut key = Key { zone, family, ..Key::default() };
-    read_l3(l3, &mut key, true)?;
-    if verify && !transport_checksum_ok(&key, l4) {
-        coverage::counter::conntrack_l4csum_err.inc();
-        return None;
+    let read = read(l3, l4, family, zone, verify);
+    match read {
+        Err(Flaw::NetworkChecksum) => coverage::counter::conntrack_l3csum_err.inc(),
+        Err(Flaw::TransportChecksum) => coverage::counter::conntrack_l4csum_err.inc(),
+        _ => {}
     }
+    read.ok()
+}
+
+/// Reads a packet from its network header on, and from its transport header on, to the end of the packet. `verify`
+/// says whether the transport checksum is yet to be looked at.
+#[inline]
+pub fn read(l3: &[u8], l4: &[u8], family: Family, zone: u16, verify: bool) -> Result<Extracted, Flaw> {
+    let mut key = Key { zone, family, ..Key::default() };
+    let header = read_l3(l3, &mut key).ok_or(Flaw::Other)?;
+    if family == Family::V4 && l3.get(..header).is_none_or(|h| finish(sum(h)) != 0) {
+        return Err(Flaw::NetworkChecksum);
+    }
+    if verify && !transport_checksum_ok(&key, l4) {
+        return Err(Flaw::TransportChecksum);
+    }
+    let (is_related, tcp) = read_l4(l4, &mut key).ok_or(Flaw::Other)?;
+    Ok(Extracted { key, is_related, tcp })
+}
+
+/// Ports and what TCP says; whether the packet is an ICMP error.
+#[inline]
+fn read_l4(l4: &[u8], key: &mut Key) -> Option<(bool, Option<Segment>)> {
     let (mut tcp, mut is_related) = (None, false);
     match key.proto {
         ip_proto::TCP => {
             tcp = Some(read_tcp(l4)?);
-            read_ports(l4, &mut key)?;
+            read_ports(l4, key)?;
         }
         ip_proto::UDP => {
             let len = usize::from(be16(l4, 4)?);
             if len < header_len::UDP || len > l4.len() {
                 return None;
             }
-            read_ports(l4, &mut key)?;
+            read_ports(l4, key)?;
         }
-        _ if key.is_icmp() => is_related = read_icmp(l4, &mut key)?,
+        _ if key.is_icmp() => is_related = read_icmp(l4, key)?,
         _ => {}
     }
-    Some(Extracted { key, is_related, tcp })
+    Some((is_related, tcp))
 }
 
 /// Addresses and protocol. Returns the length of the header.
-fn read_l3(l3: &[u8], key: &mut Key, verify: bool) -> Option<usize> {
+#[inline]
+fn read_l3(l3: &[u8], key: &mut Key) -> Option<usize> {
     match key.family {
         Family::V4 => {
             let header = header_v4(l3)?;
-            if verify && finish(sum(header)) != 0 {
-                coverage::counter::conntrack_l3csum_err.inc();
-                return None;
-            }
             let addr = |at| Some(U128 { hi: 0, lo: u64::from(be32(header, at)?) });
             (key.src, key.dst, key.proto) = (addr(12)?, addr(16)?, *header.get(9)?);
             Some(header.len())
@@ -191,7 +218,7 @@ fn read_icmp(l4: &[u8], key: &mut Key) -> Option<bool> {
     }
     let quoted = l4.get(header_len::ICMP..)?;
     let mut inner = Key { zone: key.zone, family: key.family, ..Key::default() };
-    let len = read_l3(quoted, &mut inner, false)?;
+    let len = read_l3(quoted, &mut inner)?;
     // The error goes to whoever sent what it quotes.
     if inner.src != key.dst {
         return None;
@@ -218,7 +245,7 @@ fn read_quoted_l4(l4: &[u8], key: &mut Key) -> Option<()> {
 pub(crate) fn quoted_l4_offset(l4: &[u8], family: Family) -> Option<usize> {
     let quoted = l4.get(header_len::ICMP..)?;
     let mut key = Key { family, ..Key::default() };
-    Some(header_len::ICMP + read_l3(quoted, &mut key, false)?)
+    Some(header_len::ICMP + read_l3(quoted, &mut key)?)
 }
 
 fn be16(b: &[u8], at: usize) -> Option<u16> {

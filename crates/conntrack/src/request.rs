@@ -38,6 +38,12 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Whether it asks for neither translation nor helper, and not to begin anew.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        !self.force && self.nat.is_none() && self.helper.is_none()
+    }
+
     /// Which helper's control connection a packet belongs to, by its ports.
     pub(crate) fn control(&self, proto: u8, sport: u16, dport: u16) -> Option<Helper> {
         const FTP: u16 = 21;

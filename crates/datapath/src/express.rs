@@ -24,9 +24,9 @@ use std::sync::Arc;
 pub(crate) type Parts = ArrayVec<(u32, u32), BATCH_LEN>;
 
 /// What is found out about the packets of a burst that do not all leave at once.
-struct Parted {
+pub(crate) struct Parted {
     /// By place, the lane's slot of a packet that is in the burst still.
-    slots: [u32; BATCH_LEN],
+    pub slots: [u32; BATCH_LEN],
     /// By place, packets that were taken out and parsed.
     held: [Option<Item>; BATCH_LEN],
     /// Megaflows that do more than output, and those that the lane cannot remember.
@@ -35,6 +35,18 @@ struct Parted {
     hits: u64,
     /// Bytes of packets that the lane did not count.
     odd_bytes: u64,
+}
+
+/// Ports that packets leave by as they came, and their places.
+pub(crate) type Outs = ArrayVec<(dpif::PortNo, u32), BATCH_LEN>;
+
+/// There are no more ports than packets.
+#[inline]
+pub(crate) fn add_out(outs: &mut Outs, port: dpif::PortNo, bits: u32) {
+    match outs.iter_mut().rev().find(|(p, _)| *p == port) {
+        Some((_, all)) => *all |= bits,
+        None => _ = outs.try_push((port, bits)),
+    }
 }
 
 impl Worker {
@@ -224,14 +236,12 @@ impl Worker {
         mut parted: Parted,
         tally: Tally,
     ) {
-        let mut outs: ArrayVec<(dpif::PortNo, u32), BATCH_LEN> = ArrayVec::new();
+        let mut outs = Outs::new();
         let mut tunnels = [(Way::Push, Parts::new()), (Way::Pop, Parts::new())];
+        let left = self.track_in_place(view, in_port, burst, &mut parted, &mut outs);
         for (place, slot) in parted.slots.iter().enumerate().filter(|(_, slot)| **slot != NONE) {
             match self.lane.way(*slot) {
-                Some(Way::Out(port)) => match outs.iter_mut().rev().find(|(p, _)| *p == port) {
-                    Some((_, bits)) => *bits |= 1 << place,
-                    None => outs.push((port, 1 << place)),
-                },
+                Some(Way::Out(port)) => add_out(&mut outs, port, 1 << place),
                 Some(Way::Push) => add(&mut tunnels[0].1, *slot, place),
                 Some(Way::Pop) => add(&mut tunnels[1].1, *slot, place),
                 _ => {
@@ -248,6 +258,9 @@ impl Worker {
         }
         for (way, parts) in tunnels.iter().filter(|(_, parts)| !parts.is_empty()) {
             self.tunnel_burst(view, in_port, *way, burst, parts, tally);
+        }
+        if let Some(left) = left {
+            self.leave(view, in_port, burst, left);
         }
         for group in std::mem::take(&mut parted.groups) {
             if group.packets > 0 {

@@ -14,7 +14,7 @@ use packet::BATCH_LEN;
 use std::sync::Arc;
 
 /// What passed through one megaflow in a batch.
-struct Credit {
+pub(crate) struct Credit {
     flow: Arc<Megaflow>,
     packets: u64,
     bytes: u64,
@@ -22,7 +22,7 @@ struct Credit {
 }
 
 /// Megaflows of a batch. When it is full, what is in it is credited.
-type Credits = ArrayVec<Credit, BATCH_LEN>;
+pub(crate) type Credits = ArrayVec<Credit, BATCH_LEN>;
 
 /// Ends of trails in a batch: the last megaflow, and how often a packet has gone round by then.
 type Ends = ArrayVec<(Arc<Megaflow>, usize), BATCH_LEN>;
@@ -98,7 +98,7 @@ impl Worker {
         for (n, step) in trail.steps.iter().enumerate() {
             // A trail has no other megaflows.
             let Some(tracks) = Tracks::of(&step.flow.actions) else { return Way::NoTrail };
-            let place = self.step(item, &mut ct, &tracks, Some(step.said.place()));
+            let place = self.step(item, &mut ct, &tracks, Some(step.said.place));
             self.credit(view, credits, &step.flow, len, flags);
             if place.map(|p| Said::new(&ct, p)) != Some(step.said) {
                 item.meta.ct = Some(Box::new(ct));
@@ -199,7 +199,14 @@ impl Worker {
         found
     }
 
-    fn credit(&self, view: View<'_>, credits: &mut Credits, flow: &Arc<Megaflow>, len: u64, tcp_flags: u16) {
+    pub fn credit(
+        &self,
+        view: View<'_>,
+        credits: &mut Credits,
+        flow: &Arc<Megaflow>,
+        len: u64,
+        tcp_flags: u16,
+    ) {
         if let Some(c) = credits.iter_mut().find(|c| Arc::ptr_eq(&c.flow, flow)) {
             c.packets += 1;
             c.bytes += len;
@@ -212,7 +219,7 @@ impl Worker {
         credits.push(Credit { flow: Arc::clone(flow), packets: 1, bytes: len, tcp_flags });
     }
 
-    fn give(&self, view: View<'_>, c: &Credit) {
+    pub fn give(&self, view: View<'_>, c: &Credit) {
         if view.table.pmd.is_some() {
             c.flow.stats.add_as_owner(c.packets, c.bytes, c.tcp_flags, self.now_ms);
         } else {

@@ -28,6 +28,7 @@ mod execute;
 mod express;
 mod flow_table;
 mod follow;
+mod in_place;
 mod item;
 mod key;
 mod lane;

@@ -7,12 +7,13 @@
 //! connection, and the trail is followed only as long as the connection answers as before. Where it does not, the
 //! packet goes on from there like any other, and the trail is forgotten. A megaflow that is gone ends its trails too.
 
+use crate::cpu::prefetch;
 use crate::lane::Words;
 use crate::megaflow::Megaflow;
 use arrayvec::ArrayVec;
-use conntrack::{PacketCt, Place};
-use dpif::{Action, Ct, SetKey};
-use flow::U128;
+use conntrack::{PacketCt, Place, Request, Told};
+use dpif::{Action, Ct, PortNo, SetKey};
+use flow::ct_state;
 use std::sync::Arc;
 
 /// Connections on one trail.
@@ -29,24 +30,19 @@ const FLAGS: u64 = 0xffff << 32;
 /// What connection tracking said, as far as megaflows see it and it may change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Said {
-    state: u32,
-    mark: u32,
-    label: U128,
-    place: Place,
+    pub told: Told,
+    pub place: Place,
 }
 
 impl Said {
     pub fn new(ct: &PacketCt, place: Place) -> Self {
-        Said { state: ct.meta.state, mark: ct.meta.mark, label: ct.meta.label, place }
+        let (state, mark, label) = (ct.meta.state, ct.meta.mark, ct.meta.label);
+        Said { told: Told { state, mark, label }, place }
     }
 
     /// Whether the packet belongs to an established connection, and so probably has followers.
     pub fn is_established(&self) -> bool {
-        self.state & flow::ct_state::EST != 0
-    }
-
-    pub fn place(&self) -> Place {
-        self.place
+        self.told.state & ct_state::EST != 0
     }
 }
 
@@ -55,6 +51,12 @@ impl Said {
 pub(crate) struct Step {
     pub flow: Arc<Megaflow>,
     pub said: Said,
+}
+
+impl Step {
+    pub fn zone(&self) -> u16 {
+        Tracks::of(&self.flow.actions).map_or(0, |t| t.ct.zone)
+    }
 }
 
 #[derive(Debug)]
@@ -68,6 +70,8 @@ pub(crate) struct Trail {
     pub last: Arc<Megaflow>,
     /// Whether its actions see what connection tracking said.
     pub shows_ct: bool,
+    /// The port that packets leave by if nothing is done on the way but to show them to their connections.
+    pub out: Option<PortNo>,
 }
 
 impl Trail {
@@ -75,7 +79,8 @@ impl Trail {
         let asks = |f: &Megaflow| f.mask.mask.tcp_flags != 0;
         let is_about_flags = asks(last) || steps.iter().any(|s| asks(&s.flow));
         let shows_ct = !last.actions.iter().all(is_blind);
-        Trail { words, in_port, is_about_flags, steps, last: Arc::clone(last), shows_ct }
+        let out = only_out(&last.actions).filter(|_| are_plain(&steps));
+        Trail { words, in_port, is_about_flags, steps, last: Arc::clone(last), shows_ct, out }
     }
 
     fn is_of(&self, in_port: u32, w: &Words) -> bool {
@@ -87,6 +92,23 @@ impl Trail {
     pub fn is_dead(&self) -> bool {
         self.last.is_dead() || self.steps.iter().any(|s| s.flow.is_dead())
     }
+}
+
+/// The port that packets leave by if that is all that is done.
+pub(crate) fn only_out(actions: &[Action]) -> Option<PortNo> {
+    if let [Action::Output(port)] = actions { Some(*port) } else { None }
+}
+
+/// Whether packets are only shown to their connections, each of which they meet without the state of another.
+fn are_plain(steps: &[Step]) -> bool {
+    const TIES: u32 = ct_state::REL | ct_state::SNAT | ct_state::DNAT;
+    let zones = || steps.iter().filter_map(|s| Tracks::of(&s.flow.actions)).map(|t| t.ct.zone);
+    let is_plain = |s: &Step| {
+        let tracks = Tracks::of(&s.flow.actions).filter(|t| t.edits.is_empty());
+        let asks_nothing = |ct: &Ct| Request::of(ct).is_plain() && ct.mark.is_none() && ct.label.is_none();
+        tracks.is_some_and(|t| asks_nothing(t.ct)) && s.said.told.state & TIES == 0
+    };
+    steps.iter().all(is_plain) && zones().zip(zones().skip(1)).all(|(a, b)| a != b)
 }
 
 /// Whether an action does the same whatever connection tracking said of the packet, and ends nothing.
@@ -169,7 +191,33 @@ impl Trails {
     /// The place of the trail of a packet that has just come in by `in_port`.
     #[inline]
     pub fn find(&self, in_port: u32, w: &Words) -> Option<u32> {
+        self.find_signed(self.signature(in_port, w), in_port, w)
+    }
+
+    /// The signature of a packet, whose bucket is asked for.
+    #[inline]
+    pub fn sign(&self, in_port: u32, w: &Words) -> u64 {
         let signature = self.signature(in_port, w);
+        if let Some(bucket) = self.buckets.get(signature as usize % BUCKETS) {
+            prefetch(bucket);
+        }
+        signature
+    }
+
+    /// Asks for the trail that a signature leads to first.
+    #[inline]
+    pub fn ask(&self, signature: u64) {
+        let Some(bucket) = self.buckets.get(signature as usize % BUCKETS) else { return };
+        let first = bucket.0.iter().find(|entry| **entry >> 32 == signature >> 32);
+        if let Some(trail) = first.and_then(|entry| self.get((*entry as u32).wrapping_sub(1))) {
+            prefetch(&trail.words);
+            prefetch(&trail.steps);
+        }
+    }
+
+    /// The place of the trail of a packet with this signature.
+    #[inline]
+    pub fn find_signed(&self, signature: u64, in_port: u32, w: &Words) -> Option<u32> {
         let bucket = self.buckets.get(signature as usize % BUCKETS)?;
         let tag = signature >> 32;
         for entry in bucket.0 {

@@ -1,0 +1,177 @@
+//! The short way of packets of which nothing is wanted but that their connection sees them: no translation, no helper,
+//! nothing to be written into the packet. Each takes one lock once. Whatever is not as common as that changes nothing
+//! here and goes the long way ([`Conntrack::process`]), with which this way agrees (see `quick_tests`).
+
+use crate::conn::Conn;
+use crate::extract::{Extracted, read};
+use crate::key::Family;
+use crate::proto::{Verdict, may_begin};
+use crate::request::{Cached, PacketCt, Place, Request};
+use crate::shard::{Found, Shard};
+use crate::track::{Conntrack, describe, set_marks};
+use crate::{ConntrackError, Key};
+use flow::{U128, ct_state};
+use packet::CtMeta;
+use packet::proto::header_len;
+use std::sync::atomic::Ordering::Relaxed;
+
+/// What tracking reads from a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance(Extracted);
+
+/// What a connection says of a packet, as far as it may change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told {
+    pub state: u32,
+    pub mark: u32,
+    pub label: U128,
+}
+
+/// What came of showing a packet to a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shown {
+    /// It said what it was expected to say.
+    AsTold,
+    /// It took the packet in and said this.
+    Otherwise(PacketCt),
+    /// It is gone, or the case is no common one; nothing has changed.
+    Not,
+}
+
+impl Verdict {
+    /// The `ct_state` of a packet that comes without one.
+    #[inline]
+    fn state(self, is_reply: bool) -> u32 {
+        let state = match self {
+            Verdict::Valid => ct_state::EST | if is_reply { ct_state::RPL } else { 0 },
+            Verdict::ValidNew | Verdict::Anew => ct_state::NEW,
+            Verdict::Invalid => ct_state::INV,
+        };
+        state | ct_state::TRK
+    }
+}
+
+impl Glance {
+    /// Reads an IPv4 packet without options, from its network header to its end. `verify` says whether the transport
+    /// checksum is yet to be looked at. `None` if there is something wrong with it, or it is an ICMP error.
+    #[inline]
+    pub fn at(l3: &[u8], zone: u16, verify: bool) -> Option<Glance> {
+        let packet = read(l3, l3.get(header_len::IPV4..)?, Family::V4, zone, verify).ok()?;
+        (!packet.is_related).then_some(Glance(packet))
+    }
+}
+
+impl Place {
+    /// What a packet carries along that the connection here said this of, in answer to [`Conntrack::show`].
+    pub fn told(&self, told: &Told, zone: u16, glance: &Glance) -> PacketCt {
+        let key = &glance.0.key;
+        let tuple = if self.is_reply { key.reversed() } else { *key }.to_tuple();
+        let meta = CtMeta { state: told.state, zone, mark: told.mark, label: told.label, tuple };
+        PacketCt { meta, cached: Some(Cached::new(self.conn, self.is_reply, false, key)) }
+    }
+}
+
+impl Conntrack {
+    /// Shows a packet that comes without a state to the connection at `place`, for a plain request of the glance's zone
+    /// that sets neither mark nor label.
+    #[inline]
+    pub fn show(&self, place: Place, told: &Told, glance: &Glance, now: u64) -> Shown {
+        let Place { conn: at, is_reply } = place;
+        let shown = self.with_ref(at, now, |conn| {
+            let Some(verdict) = self.take_in(conn, is_reply, &glance.0, now) else { return Shown::Not };
+            let said = Told { state: verdict.state(is_reply), mark: conn.mark, label: conn.label };
+            if said == *told {
+                return Shown::AsTold;
+            }
+            let mut meta = CtMeta { state: said.state, zone: conn.key.zone, ..CtMeta::default() };
+            describe(conn, &mut meta);
+            let cached = Some(Cached::new(at, is_reply, false, &glance.0.key));
+            Shown::Otherwise(PacketCt { meta, cached })
+        });
+        shown.unwrap_or(Shown::Not)
+    }
+
+    /// Sends a packet through the tracker of which nobody wants to know what becomes of it. False if the case is no common
+    /// one; then nothing has changed. `request` is plain.
+    #[inline]
+    pub fn track_blindly(&self, glance: &Glance, request: &Request<'_>, now: u64) -> bool {
+        let packet = &glance.0;
+        let Key { proto, sport, dport, .. } = packet.key;
+        if request.control(proto, sport, dport).is_some() || !self.expectations.is_empty() {
+            return false;
+        }
+        let (shard, hash) = self.locate(&packet.key);
+        let mut part = self.part(shard).lock();
+        match part.find(hash, &packet.key) {
+            None => !request.commit || self.begin_blindly(&mut part, packet, hash, request, now),
+            Some(Found::Alias { .. }) => false,
+            Some(Found::Here { slot, is_reply }) => {
+                let Some(conn) = part.get_mut(slot).filter(|c| self.is_alive(c, now)) else { return false };
+                let is_taken = self.take_in(conn, is_reply, packet, now).is_some();
+                if is_taken {
+                    mark(conn, request);
+                }
+                is_taken
+            }
+        }
+    }
+
+    /// Makes a connection whose key is not there. Where it may not be made, the packet passes as well.
+    fn begin_blindly(
+        &self,
+        part: &mut Shard,
+        packet: &Extracted,
+        hash: u32,
+        request: &Request<'_>,
+        now: u64,
+    ) -> bool {
+        if !may_begin(&packet.key, packet.tcp.as_ref()) {
+            return true;
+        }
+        let admission = match self.zones.admit(packet.key.zone) {
+            Ok(admission) => admission,
+            Err(error) => {
+                if error == ConntrackError::Full {
+                    self.count_full();
+                }
+                return true;
+            }
+        };
+        let (mut conn, timeout_in) =
+            self.compose(packet, hash, request.policy, &admission, (None, None), None);
+        conn.expires = now + timeout_in;
+        mark(&mut conn, request);
+        part.insert(conn);
+        true
+    }
+
+    /// Lets a living connection see one of its packets. `None` if the case is no common one.
+    #[inline]
+    fn take_in(&self, conn: &mut Conn, is_reply: bool, packet: &Extracted, now: u64) -> Option<Verdict> {
+        if conn.has_ties() {
+            return None;
+        }
+        let mut proto = conn.proto;
+        let check_seq = self.check_seq.load(Relaxed);
+        let (verdict, timeout) = proto.update(is_reply, packet.tcp.as_ref(), check_seq);
+        match verdict {
+            Verdict::Anew => return None,
+            Verdict::Invalid => _ = self.counters.invalid.fetch_add(1, Relaxed),
+            Verdict::Valid | Verdict::ValidNew => {}
+        }
+        conn.proto = proto;
+        if let Some(timeout) = timeout {
+            conn.expires = now + self.timeout(conn.policy(), timeout);
+        }
+        Some(verdict)
+    }
+}
+
+fn mark(conn: &mut Conn, request: &Request<'_>) {
+    let mut meta = CtMeta { mark: conn.mark, label: conn.label, ..CtMeta::default() };
+    set_marks(conn, &mut meta, request);
+}
+
+#[cfg(test)]
+#[path = "quick_tests.rs"]
+mod tests;

@@ -1,0 +1,304 @@
+//! Bursts of tracked packets against the same packets one by one, which never take the short way.
+
+use super::*;
+use crate::ct::Tracking;
+use crate::flow_table::{FlowTable, NewMegaflow};
+use crate::item::{Item, PacketMeta};
+use crate::meter::Meters;
+use crate::port::LocalPort;
+use crate::upcall::{Line, UpcallQueues};
+use crate::worker::Sink;
+use conntrack::Conntrack;
+use dpif::{Actions, FlowStats, PutMode, Ufid};
+use flow::{Flow, Mask, ct_state as cs};
+use netdev::{Packets, TxOutcome, TxQueue};
+use packet::header::Masked;
+use packet::{Batch, Packet, checksum};
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use quiescent::Domain;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const IN: u32 = 1;
+const LAST_PORT: u32 = 7;
+const CLIENT: u32 = 0x0a00_0001;
+const SERVER: u32 = 0x0a00_0002;
+/// Type of service of packets that are tracked blindly, and of those that nobody tracks.
+const BLIND: u8 = 4;
+const PLAIN: u8 = 8;
+
+type Sent = Arc<Mutex<Vec<Vec<u8>>>>;
+struct Out(Sent);
+
+impl TxQueue for Out {
+    fn send(&mut self, batch: &mut Batch) -> TxOutcome {
+        let sent = batch.len() as u32;
+        self.0.lock().extend(batch.drain(..).map(|p| p.data().to_vec()));
+        TxOutcome { sent, ..TxOutcome::default() }
+    }
+}
+
+fn ct(zone: u16, commit: bool, mark: Option<u32>) -> Action {
+    let mark = mark.map(|key| Masked { key, mask: 0xf });
+    Action::Ct(Box::new(Ct { zone, commit, mark, ..Ct::default() }))
+}
+
+/// Number of going round, TOS, `ct_state` with `TRK`, mark; what is done. Each matches exactly what it names.
+type Rule = (u32, u8, u32, u32, Vec<Action>);
+
+/// One or two zones, each of which lets in what is new.
+fn rules(zones: u32) -> Vec<Rule> {
+    let out = |port| Action::Output(PortNo(port));
+    let mut all: Vec<Rule> = vec![
+        (0, 0, 0, 0, vec![ct(1, false, None), Action::Recirc(1)]),
+        (0, BLIND, 0, 0, vec![ct(1, true, Some(2)), out(5)]),
+        (0, PLAIN, 0, 0, vec![out(6)]),
+    ];
+    for mark in 0..4 {
+        for at in 1..=zones {
+            let on = |port| match at == zones {
+                true => vec![out(port)],
+                false => vec![ct(at as u16 + 1, false, None), Action::Recirc(at + 1)],
+            };
+            all.push((at, 0, cs::EST, mark, on(2)));
+            all.push((at, 0, cs::EST | cs::RPL, mark, on(3)));
+            let new = match at == zones {
+                true => (1..=zones).rev().map(|z| ct(z as u16, true, Some(1))).chain([out(4)]).collect(),
+                false => on(4),
+            };
+            all.push((at, 0, cs::NEW, mark, new));
+            all.push((at, 0, cs::INV, mark, vec![]));
+        }
+    }
+    all
+}
+
+struct Rig {
+    domain: Arc<Domain>,
+    table: Arc<FlowTable>,
+    worker: Worker,
+    sent: BTreeMap<u32, Sent>,
+}
+
+impl Rig {
+    fn new(zones: u32) -> Self {
+        let domain = Domain::new();
+        let table = FlowTable::new(&domain, Some(1), &Arc::default());
+        let (tracking, meters) = (Tracking::new(), Meters::new(&domain));
+        let mut worker = Worker::new(Sink::Caller(Line::new()), Some(1), &tracking, &meters);
+        worker.now_ms = 1_000;
+        let queues = UpcallQueues::new();
+        let mut sent = BTreeMap::new();
+        for port in IN..LAST_PORT {
+            let wire: Sent = Arc::default();
+            sent.insert(port, Arc::clone(&wire));
+            let local = LocalPort {
+                queue: 0,
+                tx: Box::new(Out(wire)),
+                offloads: Default::default(),
+                pending: Batch::new(),
+                tunnel: None,
+                counters: Arc::default(),
+                upcalls: queues.port(),
+            };
+            worker.ports.insert(port, Box::new(local));
+        }
+        for (n, (recirc_id, tos, state, mark, actions)) in rules(zones).into_iter().enumerate() {
+            let actions: Actions = actions.into_iter().collect();
+            let mut key = Flow { in_port: IN, dl_type: 0x0800, nw_tos: tos, recirc_id, ..Flow::ZERO };
+            let mut mask = Mask::NONE;
+            (mask.in_port, mask.dl_type, mask.nw_tos, mask.recirc_id) = (u32::MAX, 0xffff, 0xff, u32::MAX);
+            if recirc_id > 0 {
+                (key.ct_state, key.ct_mark) = (state | cs::TRK, mark);
+                (mask.ct_state, mask.ct_mark) = (u32::MAX, u32::MAX);
+            }
+            let (stats, ufid) = (FlowStats::default(), Ufid(n as u128 + 1));
+            let new = NewMegaflow { ufid, key: &key, mask: &mask, actions: Arc::new(actions), stats };
+            table.put(PutMode::Create, &new).unwrap();
+        }
+        Rig { domain, table, worker, sent }
+    }
+
+    fn run(&mut self, f: impl FnOnce(&mut Worker, View<'_>)) {
+        let mut reader = self.domain.reader();
+        let guard = reader.pin();
+        f(&mut self.worker, View { guard: &guard, table: &self.table });
+        self.worker.flush();
+        let Sink::Caller(waiting) = &mut self.worker.sink else { unreachable!() };
+        assert!(waiting.is_empty(), "all is known");
+    }
+
+    fn burst(&mut self, frames: &[Vec<u8>]) {
+        let mut burst = Packets(frames.iter().map(|f| Packet::from_slice(f)).collect());
+        self.run(|worker, view| worker.receive_burst(view, IN, &mut burst));
+    }
+
+    fn one_by_one(&mut self, frames: &[Vec<u8>]) {
+        for f in frames {
+            let item = Item { packet: Packet::from_slice(f), meta: PacketMeta::of_port(IN) };
+            self.run(|worker, view| {
+                let mut items = Items::from_iter([item]);
+                worker.receive(IN, &mut items);
+                worker.process(view, &mut items, 0);
+            });
+        }
+    }
+
+    fn conntrack(&self) -> &Conntrack {
+        &self.worker.tracking.conntrack
+    }
+
+    /// What went out since, by port and by the connection's frames in their order.
+    fn take_sent(&self) -> BTreeMap<(u32, Vec<u8>), Vec<Vec<u8>>> {
+        let mut all: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (port, wire) in &self.sent {
+            for f in std::mem::take(&mut *wire.lock()) {
+                all.entry((*port, f[15..16].iter().chain(&f[23..38]).copied().collect()))
+                    .or_default()
+                    .push(f);
+            }
+        }
+        all
+    }
+
+    fn state(&self) -> Vec<String> {
+        let entries = self.conntrack().dump_all(None, 1_000);
+        let mut all: Vec<String> = entries.iter().map(|e| format!("{e:?}")).collect();
+        all.sort();
+        let flows = self.table.dump().into_iter();
+        let flows: BTreeMap<u128, _> =
+            flows.map(|f| (f.ufid.0, (f.stats.packets, f.stats.bytes, f.stats.tcp_flags))).collect();
+        all.push(format!("{flows:?}"));
+        let (c, s) = (self.worker.counters(IN), &self.worker.stats);
+        let dropped = c.dropped(crate::drops::DropCause::OfPipeline);
+        let counts =
+            [c.received.get(), c.received_bytes.get(), c.output.get(), dropped, s.recirculated.get()];
+        all.push(format!("{counts:?}"));
+        all
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Burst(Vec<Vec<u8>>),
+    Flush(u16),
+    Later(u64),
+    /// Megaflows are made anew.
+    Renew,
+}
+
+fn frame(client: u8, is_reply: bool, tcp: Option<(u16, u32)>, tos: u8, spoil: bool) -> Vec<u8> {
+    let (c, s) = ((CLIENT, 1000 + u16::from(client)), (SERVER, 80));
+    let ((src, sport), (dst, dport)) = if is_reply { (s, c) } else { (c, s) };
+    let len: usize = if tcp.is_some() { 54 } else { 42 };
+    let mut f = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, tos];
+    f.extend((len as u16 - 14).to_be_bytes());
+    f.extend([0, 0, 0, 0, 64, if tcp.is_some() { 6 } else { 17 }, 0, 0]);
+    f.extend([src.to_be_bytes(), dst.to_be_bytes()].concat());
+    f.extend([sport.to_be_bytes(), dport.to_be_bytes()].concat());
+    match tcp {
+        Some((flags, seq)) => {
+            f.extend([seq.to_be_bytes(), 1001u32.to_be_bytes()].concat());
+            f.extend([(0x5000 | flags).to_be_bytes(), 4096u16.to_be_bytes(), [0; 2], [0; 2]].concat());
+            let sum = checksum::pseudo_v4(src, dst, 6, 20) + checksum::sum(&f[34..]);
+            f[50..52].copy_from_slice(&checksum::finish(sum).to_be_bytes());
+        }
+        None => f.extend([0, 8, 0, 0]),
+    }
+    let sum = checksum::checksum(&f[14..34]);
+    f[24..26].copy_from_slice(&sum.to_be_bytes());
+    f[24] ^= u8::from(spoil);
+    f.resize(60, 0);
+    f
+}
+
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    let flags = prop::sample::select(vec![0x10u16, 0x10, 0x10, 0x18, 2, 0x12, 0x11, 4]);
+    let tcp = prop_oneof![2 => Just(None), 5 => (flags, 1000u32..1003).prop_map(Some)];
+    let tos = prop_oneof![8 => Just(0), 2 => Just(BLIND), 1 => Just(PLAIN)];
+    let spoil = prop_oneof![30 => Just(false), 1 => Just(true)];
+    (0..3u8, any::<bool>(), tcp, tos, spoil).prop_map(|(c, r, tcp, tos, spoil)| frame(c, r, tcp, tos, spoil))
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        20 => prop::collection::vec(any_frame(), 1..=BATCH_LEN).prop_map(Event::Burst),
+        1 => (1..3u16).prop_map(Event::Flush),
+        1 => prop_oneof![Just(1u64), Just(31_000), Just(61_000)].prop_map(Event::Later),
+        1 => Just(Event::Renew),
+    ]
+}
+
+/// Cuts bursts so that packets of one connection are in one burst only if they are tracked blindly: all others of a
+/// burst see their connections' states before any of them changes one, which is not so if they come one by one.
+fn cut(frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
+    let connection = |f: &Vec<u8>| {
+        let [a, b] = [34, 36].map(|at| u16::from_be_bytes([f[at], f[at + 1]]));
+        (f[23], a.max(b))
+    };
+    let mut all: Vec<Vec<Vec<u8>>> = vec![vec![]];
+    for f in frames {
+        let is_apart = |g: &Vec<u8>| connection(g) != connection(f) || (g[15], f[15]) == (BLIND, BLIND);
+        if !all.last().unwrap().iter().all(is_apart) {
+            all.push(vec![]);
+        }
+        all.last_mut().unwrap().push(f.clone());
+    }
+    all
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn bursts_fare_as_single_packets(events in prop::collection::vec(event(), 1..30), zones in 1..3u32) {
+        let mut rigs = [Rig::new(zones), Rig::new(zones)];
+        for event in &events {
+            match event {
+                Event::Burst(frames) => {
+                    for burst in cut(frames) {
+                        rigs[0].burst(&burst);
+                        rigs[1].one_by_one(&burst);
+                    }
+                }
+                Event::Flush(zone) => rigs.iter().for_each(|r| _ = r.conntrack().flush(Some(*zone))),
+                Event::Later(ms) => rigs.iter_mut().for_each(|r| r.worker.now_ms += ms),
+                Event::Renew => {
+                    let ufids: Vec<Ufid> = rigs[0].table.dump().iter().map(|f| f.ufid).collect();
+                    for rig in &mut rigs {
+                        for ufid in &ufids {
+                            let f = rig.table.get(*ufid).unwrap();
+                            let stats = rig.table.remove(*ufid).unwrap();
+                            let (key, mask, actions) = (&*f.key, &*f.mask, Arc::clone(&f.actions));
+                            let new = NewMegaflow { ufid: *ufid, key, mask, actions, stats };
+                            rig.table.put(PutMode::Create, &new).unwrap();
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(rigs[0].take_sent(), rigs[1].take_sent());
+            prop_assert_eq!(rigs[0].state(), rigs[1].state());
+        }
+    }
+}
+
+#[test]
+fn an_established_connection_and_new_ones_stay_in_their_buffers() {
+    let mut rig = Rig::new(2);
+    let packet = |is_reply| frame(0, is_reply, None, 0, false);
+    for n in 0..20 {
+        rig.burst(&[packet(n % 2 == 1)]);
+    }
+    let (followed, recirculated) = (rig.worker.stats.followed.get(), rig.worker.stats.recirculated.get());
+    rig.take_sent();
+    rig.burst(&[packet(false), packet(true), packet(false)]);
+    assert_eq!(rig.worker.stats.followed.get() - followed, 3);
+    assert_eq!(rig.worker.stats.recirculated.get() - recirculated, 6);
+    let sent: Vec<usize> = rig.take_sent().values().map(Vec::len).collect();
+    assert_eq!(sent, [2, 1]);
+    let before = rig.conntrack().len();
+    rig.burst(&[1, 2, 1].map(|c| frame(c, false, None, BLIND, false)));
+    assert_eq!(rig.conntrack().len() - before, 2);
+    assert_eq!(rig.take_sent().values().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
+}
