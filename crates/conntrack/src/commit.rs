@@ -231,7 +231,7 @@ impl Conntrack {
             }
             Some(Found::Alias { .. }) => {}
         }
-        let (slot, serial) = part.insert(conn);
+        let (slot, serial) = self.put(shard, &mut part, conn);
         drop(part);
         if let Some((slot, conn)) = dead {
             self.after_removal(shard, slot, &conn);

@@ -65,7 +65,7 @@ pub fn extract(p: &Packet, family: Family, zone: u16) -> Option<Extracted> {
 pub fn read(l3: &[u8], l4: &[u8], family: Family, zone: u16, verify: bool) -> Result<Extracted, Flaw> {
     let mut key = Key { zone, family, ..Key::default() };
     let header = read_l3(l3, &mut key).ok_or(Flaw::Other)?;
-    if family == Family::V4 && l3.get(..header).is_none_or(|h| finish(sum(h)) != 0) {
+    if family == Family::V4 && !l3.get(..header).is_some_and(header_sum_ok) {
         return Err(Flaw::NetworkChecksum);
     }
     if verify && !transport_checksum_ok(&key, l4) {
@@ -73,6 +73,17 @@ pub fn read(l3: &[u8], l4: &[u8], family: Family, zone: u16, verify: bool) -> Re
     }
     let (is_related, tcp) = read_l4(l4, &mut key).ok_or(Flaw::Other)?;
     Ok(Extracted { key, is_related, tcp })
+}
+
+/// Whether the checksum of an IPv4 header is right. Most headers have no options.
+#[inline]
+fn header_sum_ok(header: &[u8]) -> bool {
+    let Ok(h) = <&[u8; header_len::IPV4]>::try_from(header) else { return finish(sum(header)) == 0 };
+    // Which byte order the words are added in does not matter to a sum that must be all ones (RFC 1071, 2.B).
+    let word = |at: usize| u64::from(u32::from_ne_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]));
+    let total = word(0) + word(4) + word(8) + word(12) + word(16);
+    let total = (total & 0xffff_ffff) + (total >> 32);
+    finish(packet::checksum::fold((total & 0xffff) as u32 + (total >> 16) as u32).into()) == 0
 }
 
 /// Ports and what TCP says; whether the packet is an ICMP error.

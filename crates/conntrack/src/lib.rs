@@ -14,7 +14,8 @@
 //! | expectations of helpers | [`EXPECTATIONS_MAX`] | no more are made; counted |
 //! | fragments that wait | [`ipf::NFRAG_MAX`] unless set | later ones are invalid; counted |
 //!
-//! A connection takes at most 128 bytes and 18 of index; a translated one some 250 more.
+//! A connection takes at most 128 bytes and 20 of index; a translated one some 250 more. Once there was one, up to 8 MiB
+//! are set aside for those to come.
 
 #![forbid(unsafe_code)]
 
@@ -27,6 +28,7 @@ mod expect;
 mod extract;
 mod ftp;
 pub mod fuzz;
+mod index;
 pub mod ipf;
 mod key;
 mod nat;
@@ -35,6 +37,7 @@ mod quick;
 mod request;
 mod saved;
 mod shard;
+mod stock;
 mod tcp;
 mod timeout;
 mod track;
@@ -47,7 +50,7 @@ pub use conn::{ConnRef, Helper};
 pub use dump::{DumpCursor, Entry, TcpInfo, proto_name};
 pub use expect::EXPECTATIONS_MAX;
 pub use key::{Family, Key, icmp_types};
-pub use quick::{Glance, Shown, Told};
+pub use quick::{Aim, Glance, Shown, Told};
 pub use request::{Cached, PacketCt, Place, Request};
 pub use saved::{SavedConn, SavedConntrack, SavedKey};
 pub use tcp::State as TcpState;

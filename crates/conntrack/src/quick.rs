@@ -19,6 +19,13 @@ use std::sync::atomic::Ordering::Relaxed;
 #[derive(Clone, Copy, Debug)]
 pub struct Glance(Extracted);
 
+/// Where in the table a packet's connection is, or would be.
+#[derive(Clone, Copy, Debug)]
+pub struct Aim {
+    shard: u32,
+    hash: u32,
+}
+
 /// What a connection says of a packet, as far as it may change.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Told {
@@ -72,6 +79,43 @@ impl Place {
 }
 
 impl Conntrack {
+    /// Where to look for a packet's connection. What is looked at first is asked for.
+    #[inline]
+    pub fn aim(&self, glance: &Glance, prefetch: impl Fn(usize)) -> Aim {
+        let (shard, hash) = self.locate(&glance.0.key);
+        let part = std::ptr::from_ref(self.hint(shard)) as usize;
+        prefetch(part);
+        prefetch(part + 64);
+        prefetch(part + 128);
+        Aim { shard, hash }
+    }
+
+    /// Asks for what is looked at next, some time after [`Conntrack::aim`].
+    #[inline]
+    pub fn ask(&self, aim: Aim, prefetch: impl Fn(usize)) {
+        let hint = self.hint(aim.shard);
+        prefetch(hint.bucket(aim.hash));
+        let next = hint.next();
+        prefetch(next);
+        prefetch(next + 64);
+    }
+
+    /// Where the connection at `place` is in memory, for [`Conntrack::ask_at`]; 0 if it is gone.
+    pub fn address(&self, place: Place) -> usize {
+        let mut part = self.part(place.conn.shard).lock();
+        part.at_mut(place.conn).map_or(0, |conn| std::ptr::from_ref(conn) as usize)
+    }
+
+    /// Asks for what [`Conntrack::show`] looks at; `address` is where the connection was.
+    #[inline]
+    pub fn ask_at(&self, place: Place, address: usize, prefetch: impl Fn(usize)) {
+        let part = std::ptr::from_ref(self.hint(place.conn.shard)) as usize;
+        prefetch(part);
+        prefetch(part + 64);
+        prefetch(address);
+        prefetch(address + 64);
+    }
+
     /// Shows a packet that comes without a state to the connection at `place`, for a plain request of the glance's zone
     /// that sets neither mark nor label.
     #[inline]
@@ -94,16 +138,15 @@ impl Conntrack {
     /// Sends a packet through the tracker of which nobody wants to know what becomes of it. False if the case is no common
     /// one; then nothing has changed. `request` is plain.
     #[inline]
-    pub fn track_blindly(&self, glance: &Glance, request: &Request<'_>, now: u64) -> bool {
-        let packet = &glance.0;
+    pub fn track_blindly(&self, glance: &Glance, aim: Aim, request: &Request<'_>, now: u64) -> bool {
+        let (packet, Aim { shard, hash }) = (&glance.0, aim);
         let Key { proto, sport, dport, .. } = packet.key;
         if request.control(proto, sport, dport).is_some() || !self.expectations.is_empty() {
             return false;
         }
-        let (shard, hash) = self.locate(&packet.key);
         let mut part = self.part(shard).lock();
         match part.find(hash, &packet.key) {
-            None => !request.commit || self.begin_blindly(&mut part, packet, hash, request, now),
+            None => !request.commit || self.begin_blindly(&mut part, packet, aim, request, now),
             Some(Found::Alias { .. }) => false,
             Some(Found::Here { slot, is_reply }) => {
                 let Some(conn) = part.get_mut(slot).filter(|c| self.is_alive(c, now)) else { return false };
@@ -121,7 +164,7 @@ impl Conntrack {
         &self,
         part: &mut Shard,
         packet: &Extracted,
-        hash: u32,
+        Aim { shard, hash }: Aim,
         request: &Request<'_>,
         now: u64,
     ) -> bool {
@@ -141,7 +184,7 @@ impl Conntrack {
             self.compose(packet, hash, request.policy, &admission, (None, None), None);
         conn.expires = now + timeout_in;
         mark(&mut conn, request);
-        part.insert(conn);
+        self.put(shard, part, conn);
         true
     }
 

@@ -125,7 +125,7 @@ proptest! {
             let glance = seen(&p, true);
             let mut got = PacketCt::default();
             match (s.request, glance, places.get(&at)) {
-                (Kind::Blind { .. }, Some(g), _) if short.track_blindly(&g, &request, now) => {}
+                (Kind::Blind { .. }, Some(g), _) if short.track_blindly(&g, short.aim(&g, |_| {}), &request, now) => {}
                 (Kind::Shown, Some(g), Some((place, told))) => match short.show(*place, told, &g, now) {
                     Shown::AsTold => {
                         prop_assert_eq!(place.told(told, 1, &g).meta, expected.meta);
@@ -157,12 +157,16 @@ proptest! {
     }
 }
 
+fn blind(ct: &Conntrack, glance: &Glance, request: &Request<'_>, now: u64) -> bool {
+    ct.track_blindly(glance, ct.aim(glance, |_| {}), request, now)
+}
+
 #[test]
 fn common_packets_do_go_the_short_way() {
     let ct = Conntrack::new(3);
     let request = Request { zone: 1, commit: true, ..Request::default() };
     let (a, b) = ((A, 1000), (B, 80));
-    assert!(ct.track_blindly(&seen(&udp(a, b), true).unwrap(), &request, 5));
+    assert!(blind(&ct, &seen(&udp(a, b), true).unwrap(), &request, 5));
     assert_eq!((ct.len(), ct.zone_len(1)), (1, 1));
     let mut meta = PacketCt::default();
     let plain = Request { zone: 1, ..Request::default() };
@@ -173,10 +177,10 @@ fn common_packets_do_go_the_short_way() {
     assert!(matches!(ct.show(place, &Told { mark: 1, ..told }, &reply, 6), Shown::Otherwise(_)));
     ct.flush(None);
     assert_eq!(ct.show(place, &told, &reply, 6), Shown::Not);
-    assert!(!ct.track_blindly(&reply, &request, 6), "a dead connection goes first");
+    assert!(!blind(&ct, &reply, &request, 6), "a dead connection goes first");
     ct.set_maxconns(0);
     let full = seen(&udp((A, 2000), b), true).unwrap();
-    assert!(ct.track_blindly(&full, &request, 6));
+    assert!(blind(&ct, &full, &request, 6));
     assert_eq!(ct.counters.full.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
 

@@ -1,15 +1,14 @@
 //! A part of the table, under a lock of its own.
 //!
-//! Connections stand in chunks that never move, so that growth is bounded work; an open-addressed index of
-//! hashes and slots, which grows without looking at a connection, finds them. An *alias* leads from the key of translated replies to the
+//! Connections stand in small chunks that never move; an index of hashes and slots, which grows without looking at a
+//! connection, finds them. An *alias* leads from the key of translated replies to the
 //! connection, which is usually in another shard.
 
 use crate::conn::{Conn, ConnRef};
+use crate::index::Index;
 use crate::key::Key;
+use crate::stock::{CHUNK, Chunk, Stock};
 use hashbrown::HashTable;
-
-/// Connections of one chunk.
-const CHUNK: usize = 32;
 
 /// Where [`Shard::find`] found a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,26 +27,18 @@ struct Alias {
     target: ConnRef,
 }
 
-/// Where a connection with this hash is.
-#[derive(Clone, Copy, Debug)]
-struct Spot {
-    hash: u32,
-    slot: u32,
-}
-
 #[derive(Default)]
 pub(crate) struct Shard {
-    index: HashTable<Spot>,
+    pub index: Index,
     aliases: HashTable<Alias>,
-    /// Each has room for [`CHUNK`] from the start, and is filled one by one: memory is touched when it is used.
-    chunks: Vec<Vec<Option<Conn>>>,
+    chunks: Vec<Chunk>,
     free: Vec<u32>,
     /// Slots that were ever used.
     used: u32,
     serial: u32,
 }
 
-/// A hash of 32 bits as the index wants it: the top bits matter to it as much as the low ones.
+/// A hash of 32 bits as the table of aliases wants it: the top bits matter to it as much as the low ones.
 #[inline]
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
@@ -76,6 +67,7 @@ impl Shard {
     }
 
     /// The connection at `r`, if it is still that one.
+    #[inline]
     pub fn at_mut(&mut self, r: ConnRef) -> Option<&mut Conn> {
         self.get_mut(r.slot).filter(|c| c.serial == r.serial)
     }
@@ -84,13 +76,13 @@ impl Shard {
     #[inline]
     pub fn find(&self, hash: u32, key: &Key) -> Option<Found> {
         let mut is_reply = false;
-        let spot = self.index.find(spread(hash), |spot| {
-            let Some(conn) = self.get(spot.slot).filter(|_| spot.hash == hash) else { return false };
+        let slot = self.index.find(hash, |slot| {
+            let Some(conn) = self.get(slot) else { return false };
             is_reply = conn.key != *key;
             !is_reply || (conn.nat().is_none() && conn.key.reversed() == *key)
         });
-        if let Some(spot) = spot {
-            return Some(Found::Here { slot: spot.slot, is_reply });
+        if let Some(slot) = slot {
+            return Some(Found::Here { slot, is_reply });
         }
         if self.aliases.is_empty() {
             return None;
@@ -100,48 +92,41 @@ impl Shard {
     }
 
     /// Puts a connection in. The caller has seen that its key is not there.
-    pub fn insert(&mut self, mut conn: Conn) -> (u32, u32) {
+    pub fn insert(&mut self, mut conn: Conn, stock: &Stock) -> (u32, u32) {
         self.serial = self.serial.wrapping_add(1);
         conn.serial = self.serial;
         let hash = conn.hash;
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                let (chunk, at) = place(slot);
-                if let Some(place) = self.chunks.get_mut(chunk).and_then(|c| c.get_mut(at)) {
-                    *place = Some(conn);
-                }
-                slot
-            }
-            None => self.append(conn),
-        };
-        self.index.insert_unique(spread(hash), Spot { hash, slot }, |spot| spread(spot.hash));
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.used += 1;
+            self.used - 1
+        });
+        let (chunk, at) = place(slot);
+        if chunk >= self.chunks.len() {
+            self.chunks.push(stock.take());
+        }
+        if let Some(place) = self.chunks.get_mut(chunk).and_then(|c| c.get_mut(at)) {
+            *place = Some(conn);
+        }
+        self.index.insert(hash, slot);
         (slot, self.serial)
     }
 
-    /// Puts a connection behind all slots that were ever used.
-    fn append(&mut self, conn: Conn) -> u32 {
-        let slot = self.used;
-        self.used += 1;
-        if place(slot).0 >= self.chunks.len() {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        if let Some(last) = self.chunks.last_mut() {
-            last.push(Some(conn));
-        }
-        slot
+    /// The address where the next connection goes, if there is memory for it already: for prefetches.
+    pub fn next_address(&self) -> usize {
+        let (chunk, at) = place(self.free.last().copied().unwrap_or(self.used));
+        let place = self.chunks.get(chunk).and_then(|c| c.get(at));
+        place.map_or(0, |place| std::ptr::from_ref(place) as usize)
     }
 
     /// Takes a connection out.
     pub fn remove(&mut self, slot: u32) -> Option<Conn> {
         let (chunk, at) = place(slot);
         let conn = self.chunks.get_mut(chunk)?.get_mut(at)?.take()?;
-        if let Ok(entry) = self.index.find_entry(spread(conn.hash), |s| s.slot == slot) {
-            entry.remove();
-        }
+        self.index.remove(conn.hash, slot);
         self.free.push(slot);
         if self.index.is_empty() {
             // The memory of a storm goes back when it is over.
-            self.index = HashTable::new();
+            self.index = Index::default();
             (self.chunks, self.free, self.used) = (Vec::new(), Vec::new(), 0);
         }
         Some(conn)

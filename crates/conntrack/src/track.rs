@@ -9,6 +9,7 @@ use crate::nat::NatAction;
 use crate::proto::Verdict;
 use crate::request::{Cached, PacketCt, Place, Request, merge32, merge128};
 use crate::shard::{Found, Shard};
+use crate::stock::{Hint, Stock};
 use crate::timeout::{Timeout, TimeoutPolicy};
 use crate::zone::Zones;
 use flow::{U128, ct_state};
@@ -27,7 +28,10 @@ const NATTED: u32 = ct_state::SNAT | ct_state::DNAT;
 /// A part of the table on cache lines of its own.
 #[derive(Default)]
 #[repr(align(128))]
-struct Part(Mutex<Shard>);
+struct Part {
+    hint: Hint,
+    shard: Mutex<Shard>,
+}
 
 /// What was counted.
 #[derive(Debug, Default)]
@@ -54,6 +58,7 @@ pub struct Conntrack {
     pub(crate) policies: RwLock<BTreeMap<u32, TimeoutPolicy>>,
     pub(crate) expectations: Expectations,
     pub(crate) sweep_at: AtomicU32,
+    pub(crate) stock: Stock,
     pub counters: Counters,
 }
 
@@ -95,12 +100,31 @@ impl Conntrack {
             policies: RwLock::default(),
             expectations: Expectations::default(),
             sweep_at: AtomicU32::new(0),
+            stock: Stock::new(),
             counters: Counters::default(),
         }
     }
 
+    #[inline]
     pub(crate) fn part(&self, shard: u32) -> &Mutex<Shard> {
-        &self.parts[shard as usize % SHARDS].0
+        &self.parts[shard as usize % SHARDS].shard
+    }
+
+    pub(crate) fn hint(&self, shard: u32) -> &Hint {
+        &self.parts[shard as usize % SHARDS].hint
+    }
+
+    /// Puts a connection into a part that the caller has locked, where its key is not. Gives slot and serial number.
+    #[inline]
+    pub(crate) fn put(&self, shard: u32, part: &mut Shard, conn: Conn) -> (u32, u32) {
+        let place = part.insert(conn, &self.stock);
+        let hint = self.hint(shard);
+        hint.set_index(part.index.place());
+        hint.set_next(part.next_address());
+        if part.index.is_full_now() {
+            self.stock.note_full(shard);
+        }
+        place
     }
 
     /// Part and hash of a key.
@@ -110,6 +134,7 @@ impl Conntrack {
         ((hash >> 32) as u32 % SHARDS as u32, hash as u32)
     }
 
+    #[inline]
     pub(crate) fn is_alive(&self, conn: &Conn, now: u64) -> bool {
         now < conn.expires && self.zones.is_current(conn.key.zone, conn.zone_generation)
     }
@@ -137,6 +162,7 @@ impl Conntrack {
         }
     }
 
+    #[inline]
     pub(crate) fn with_ref<R>(&self, r: ConnRef, now: u64, f: impl FnOnce(&mut Conn) -> R) -> Option<R> {
         let mut part = self.part(r.shard).lock();
         part.at_mut(r).filter(|c| self.is_alive(c, now)).map(f)

@@ -18,6 +18,19 @@ pub(crate) fn prefetch<T>(value: &T) {
     let _ = value;
 }
 
+/// Asks for the cache line at an address, which need not be one of anything.
+#[inline(always)]
+pub(crate) fn prefetch_at(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch changes nothing and never faults, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address as *const i8);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Whether `a` and `b` differ in a bit of `mask`.
 #[inline(always)]
 pub(crate) fn differs(a: &[u8; WIDE], b: &[u8; WIDE], mask: &[u8; WIDE]) -> bool {

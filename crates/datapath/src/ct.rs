@@ -11,20 +11,38 @@ use dpif::Ct;
 use packet::Packet;
 use packet::proto::ethertype;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock, Weak};
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 /// What the threads of a datapath share for connection tracking.
 pub(crate) struct Tracking {
     pub conntrack: Arc<Conntrack>,
     pub ipf: Ipf<Item>,
+    /// Who takes connections away, and sets memory aside for new ones.
+    sweeper: OnceLock<Thread>,
 }
 
 impl Tracking {
     pub fn new() -> Arc<Self> {
         let basis = Seed::get().basis();
-        Arc::new(Tracking { conntrack: Arc::new(Conntrack::new(basis)), ipf: Ipf::default() })
+        Arc::new(Tracking {
+            conntrack: Arc::new(Conntrack::new(basis)),
+            ipf: Ipf::default(),
+            sweeper: OnceLock::new(),
+        })
+    }
+}
+
+impl Tracking {
+    /// Wakes the sweeper if memory is to be set aside.
+    #[inline]
+    pub fn see_to_stock(&self) {
+        if self.conntrack.wants_restock()
+            && let Some(sweeper) = self.sweeper.get()
+        {
+            sweeper.unpark();
+        }
     }
 }
 
@@ -57,6 +75,7 @@ impl Worker {
     /// when all of their packet are there.
     pub fn track(&self, ct: &Ct, items: &mut Items) {
         let tracking = &*self.tracking;
+        tracking.see_to_stock();
         let request = Request::of(ct);
         let now = self.now_ms;
         let is_fragment = |i: &Item| family(&i.packet).is_some_and(|f| ipf::is_fragment(&i.packet, f));
@@ -152,8 +171,9 @@ impl Sweeper {
         let (weak, stopped) = (Arc::downgrade(shared), Arc::clone(&stop));
         let thread = std::thread::Builder::new().name("ct_clean".to_owned());
         let thread = thread.spawn(move || sweep(&weak, &stopped));
-        if let Err(error) = &thread {
-            tracing::error!("cannot start the connection tracker's sweeper: {error}");
+        match &thread {
+            Ok(handle) => _ = shared.tracking.sweeper.set(handle.thread().clone()),
+            Err(error) => tracing::error!("cannot start the connection tracker's sweeper: {error}"),
         }
         Sweeper { stop, thread: thread.ok() }
     }
@@ -175,6 +195,7 @@ impl Drop for Sweeper {
 fn sweep(shared: &Weak<Shared>, stop: &AtomicBool) {
     while !stop.load(Ordering::SeqCst) {
         let Some(shared) = shared.upgrade() else { return };
+        shared.tracking.conntrack.restock();
         let now = shared.clock.now_ms();
         let removed = shared.tracking.conntrack.sweep(SWEEP_PARTS, now);
         shared.purge_fragments(now);

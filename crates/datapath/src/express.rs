@@ -106,7 +106,7 @@ impl Worker {
         }
         self.count_received(in_port, seen.bytes + parted.odd_bytes, parted.hits);
         self.lane.credit(tally);
-        self.part(view, in_port, burst, parted, tally);
+        self.part(view, in_port, burst, &mut parted, tally);
     }
 
     #[inline]
@@ -233,12 +233,12 @@ impl Worker {
         view: View<'_>,
         in_port: u32,
         burst: &mut dyn Burst,
-        mut parted: Parted,
+        parted: &mut Parted,
         tally: Tally,
     ) {
         let mut outs = Outs::new();
         let mut tunnels = [(Way::Push, Parts::new()), (Way::Pop, Parts::new())];
-        let left = self.track_in_place(view, in_port, burst, &mut parted, &mut outs);
+        let left = self.track_in_place(view, in_port, burst, parted, &mut outs);
         for (place, slot) in parted.slots.iter().enumerate().filter(|(_, slot)| **slot != NONE) {
             match self.lane.way(*slot) {
                 Some(Way::Out(port)) => add_out(&mut outs, port, 1 << place),
@@ -261,6 +261,9 @@ impl Worker {
         }
         if let Some(left) = left {
             self.leave(view, in_port, burst, left);
+        }
+        if parted.groups.is_empty() {
+            return;
         }
         for group in std::mem::take(&mut parted.groups) {
             if group.packets > 0 {

@@ -166,7 +166,8 @@ impl Worker {
             let place = self.step(&mut item, &mut ct, &tracks, None);
             match place.filter(|_| !steps.is_full()) {
                 Some(place) => {
-                    steps.push(Step { flow: Arc::clone(&flow), said: Said::new(&ct, place) });
+                    let address = self.tracking.conntrack.address(place);
+                    steps.push(Step { flow: Arc::clone(&flow), said: Said::new(&ct, place), address });
                 }
                 None => is_learned = false,
             }

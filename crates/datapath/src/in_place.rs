@@ -5,13 +5,14 @@
 //! a look at what tracking said, as those do that let new connections in. The first packet of a burst with which anything
 //! is different leaves this way, and those behind it do not take it, so that connections see their packets in order.
 
+use crate::cpu::prefetch_at;
 use crate::express::{Outs, Parted, add_out, take};
 use crate::follow::Credits;
 use crate::item::Items;
 use crate::lane::{NONE, Way, Words, flags_of, words};
 use crate::trail::Tracks;
 use crate::worker::{View, Worker};
-use conntrack::{Glance, PacketCt, Request, Shown};
+use conntrack::{Aim, Glance, PacketCt, Request, Shown};
 use dpif::{Action, Ct, PortNo};
 use netdev::burst::places;
 use netdev::{Burst, Heads};
@@ -41,9 +42,23 @@ enum Passed {
 /// What is known of the packets of a burst while it is looked at.
 struct Looks {
     words: [Words; BATCH_LEN],
+    /// Of packets that may have a trail.
     signatures: [u64; BATCH_LEN],
-    /// Places of packets whose transport checksum need not be looked at.
-    verified: u32,
+    trails: [Option<u32>; BATCH_LEN],
+    /// Of packets that are tracked blindly.
+    aims: [Option<(Glance, Aim)>; BATCH_LEN],
+}
+
+impl Looks {
+    #[inline(always)]
+    fn new() -> Self {
+        Looks {
+            words: [[0; 5]; BATCH_LEN],
+            signatures: [0; BATCH_LEN],
+            trails: [None; BATCH_LEN],
+            aims: [const { None }; BATCH_LEN],
+        }
+    }
 }
 
 /// The `ct` of a megaflow that tracks packets without a look at what comes of it, and sends them.
@@ -79,14 +94,16 @@ impl Worker {
         let mut heads: Heads<'_> = [&[]; BATCH_LEN];
         burst.heads(&mut heads);
         let bits = tracked | blind;
-        let looks = self.look_ahead(in_port, &heads, bits & tracked, verified);
+        let mut looks = Looks::new();
+        self.look_ahead(in_port, &heads, bits & tracked, &mut looks);
+        self.aim_ahead(&heads, parted, bits & blind, verified, &mut looks);
         let mut credits = Credits::new();
         let mut left = None;
         for place in places(bits) {
             let head = heads[place];
             let passed = match tracked & (1 << place) {
-                0 => self.pass_blindly(place, head, parted.slots[place], &looks),
-                _ => self.pass(view, in_port, place, head, &looks, &mut credits),
+                0 => self.pass_blindly(place, parted.slots[place], &looks),
+                _ => self.pass(view, (place, verified), head, &looks, &mut credits),
             };
             match passed {
                 Passed::To(port) => {
@@ -103,6 +120,9 @@ impl Worker {
             }
         }
         credits.drain(..).for_each(|c| self.give(view, &c));
+        if blind != 0 {
+            self.tracking.see_to_stock();
+        }
         left
     }
 
@@ -126,9 +146,8 @@ impl Worker {
         (tracked, blinds)
     }
 
-    /// Asks for what will be needed.
-    fn look_ahead(&self, in_port: u32, heads: &Heads<'_>, tracked: u32, verified: u32) -> Looks {
-        let mut looks = Looks { words: [[0; 5]; BATCH_LEN], signatures: [0; BATCH_LEN], verified };
+    /// Finds the trails of packets, and asks for what they lead to.
+    fn look_ahead(&self, in_port: u32, heads: &Heads<'_>, tracked: u32, looks: &mut Looks) {
         for place in places(tracked) {
             if let Some(w) = words(heads[place]) {
                 looks.words[place] = w;
@@ -136,21 +155,41 @@ impl Worker {
             }
         }
         places(tracked).for_each(|place| self.trails.ask(looks.signatures[place]));
-        looks
+        for place in places(tracked) {
+            let at = self.trails.find_signed(looks.signatures[place], in_port, &looks.words[place]);
+            looks.trails[place] = at;
+            for step in at.and_then(|at| self.trails.get(at)).iter().flat_map(|t| &t.steps) {
+                self.tracking.conntrack.ask_at(step.said.place, step.address, prefetch_at);
+            }
+        }
+    }
+
+    /// Reads packets that are tracked blindly, and asks for what the tracker will look at.
+    fn aim_ahead(&self, heads: &Heads<'_>, parted: &Parted, blinds: u32, verified: u32, looks: &mut Looks) {
+        let conntrack = &self.tracking.conntrack;
+        for place in places(blinds) {
+            let ct = self.lane.flow(parted.slots[place]).and_then(|f| blind(&f.actions));
+            let Some((ct, l3)) = ct.and_then(|(ct, _)| Some((ct, network(heads[place])?))) else { continue };
+            let glance = Glance::at(l3, ct.zone, verified & (1 << place) == 0);
+            looks.aims[place] = glance.map(|g| (g, conntrack.aim(&g, prefetch_at)));
+        }
+        for (_, aim) in places(blinds).filter_map(|place| looks.aims[place].as_ref()) {
+            conntrack.ask(*aim, prefetch_at);
+        }
     }
 
     /// Tracks a packet of a megaflow that is [`blind`], which has counted it.
     #[inline]
-    fn pass_blindly(&self, place: usize, head: &[u8], slot: u32, looks: &Looks) -> Passed {
+    fn pass_blindly(&self, place: usize, slot: u32, looks: &Looks) -> Passed {
         let Some((ct, port)) = self.lane.flow(slot).and_then(|f| blind(&f.actions)) else {
             return Passed::NotAtAll;
         };
-        let verify = looks.verified & (1 << place) == 0;
-        let glance = network(head).and_then(|l3| Glance::at(l3, ct.zone, verify));
-        let request = Request::of(ct);
-        match glance.is_some_and(|g| self.tracking.conntrack.track_blindly(&g, &request, self.now_ms)) {
-            true => Passed::To(port),
-            false => Passed::NotAtAll,
+        let (conntrack, request) = (&self.tracking.conntrack, Request::of(ct));
+        match &looks.aims[place] {
+            Some((glance, aim)) if conntrack.track_blindly(glance, *aim, &request, self.now_ms) => {
+                Passed::To(port)
+            }
+            _ => Passed::NotAtAll,
         }
     }
 
@@ -159,19 +198,16 @@ impl Worker {
     fn pass(
         &mut self,
         view: View<'_>,
-        in_port: u32,
-        place: usize,
+        (place, verified): (usize, u32),
         head: &[u8],
         looks: &Looks,
         credits: &mut Credits,
     ) -> Passed {
         let w = &looks.words[place];
-        let Some(at) = self.trails.find_signed(looks.signatures[place], in_port, w) else {
-            return Passed::Unknown;
-        };
+        let Some(at) = looks.trails[place] else { return Passed::Unknown };
         let Some(trail) = self.trails.get(at).filter(|t| !t.is_dead()) else { return Passed::NotAtAll };
         let Some(out) = trail.out else { return Passed::NotAtAll };
-        let verify = looks.verified & (1 << place) == 0;
+        let verify = verified & (1 << place) == 0;
         let Some(glance) = network(head).and_then(|l3| Glance::at(l3, 0, verify)) else {
             return Passed::NotAtAll;
         };

@@ -51,6 +51,8 @@ impl Said {
 pub(crate) struct Step {
     pub flow: Arc<Megaflow>,
     pub said: Said,
+    /// Where the connection is in memory, to ask for it.
+    pub address: usize,
 }
 
 impl Step {

@@ -1,0 +1,128 @@
+//! Memory that is there before it is needed. The first touch of a page costs microseconds, that of a huge one
+//! milliseconds; a thread that makes connections is to wait for neither. Another one ([`Conntrack::restock`]) touches
+//! memory ahead and has indices grow.
+
+use crate::conn::Conn;
+use crate::index::Index;
+use crate::track::{Conntrack, SHARDS};
+use crossbeam_queue::ArrayQueue;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+
+/// Connections of one chunk.
+pub(crate) const CHUNK: usize = 4;
+/// Chunks in stock, at most: 8 MiB.
+const CHUNKS_MAX: usize = 16_384;
+/// When there are fewer, somebody should see to it.
+const CHUNKS_LOW: usize = CHUNKS_MAX - CHUNKS_MAX / 8;
+
+pub(crate) type Chunk = Box<[Option<Conn>; CHUNK]>;
+
+fn new_chunk() -> Chunk {
+    Box::new([const { None }; CHUNK])
+}
+
+pub(crate) struct Stock {
+    chunks: ArrayQueue<Chunk>,
+    /// Parts of the table whose index is rather full.
+    full: ArrayQueue<u32>,
+    /// Somebody was asked to see to it, or is to be.
+    is_asked: AtomicBool,
+    wants: AtomicBool,
+}
+
+impl Stock {
+    pub fn new() -> Self {
+        Stock {
+            chunks: ArrayQueue::new(CHUNKS_MAX),
+            full: ArrayQueue::new(SHARDS),
+            is_asked: AtomicBool::new(false),
+            wants: AtomicBool::new(false),
+        }
+    }
+
+    pub fn take(&self) -> Chunk {
+        if self.chunks.len() < CHUNKS_LOW {
+            self.ask();
+        }
+        self.chunks.pop().unwrap_or_else(new_chunk)
+    }
+
+    /// The index of a part has become rather full.
+    pub fn note_full(&self, shard: u32) {
+        // What finds no room here grows by itself later.
+        let _ = self.full.push(shard);
+        self.ask();
+    }
+
+    fn ask(&self) {
+        if !self.is_asked.load(Relaxed) {
+            self.is_asked.store(true, Relaxed);
+            self.wants.store(true, Relaxed);
+        }
+    }
+}
+
+/// What can be known of a part of the table without its lock, to ask for memory ahead: addresses that may be old.
+#[derive(Default)]
+pub(crate) struct Hint {
+    buckets: AtomicUsize,
+    last_bucket: AtomicUsize,
+    /// Where the next connection goes.
+    next: AtomicUsize,
+}
+
+impl Hint {
+    pub fn set_index(&self, (buckets, last): (usize, usize)) {
+        self.buckets.store(buckets, Relaxed);
+        self.last_bucket.store(last, Relaxed);
+    }
+
+    pub fn set_next(&self, next: usize) {
+        self.next.store(next, Relaxed);
+    }
+
+    pub fn bucket(&self, hash: u32) -> usize {
+        let at = hash as usize & self.last_bucket.load(Relaxed);
+        self.buckets.load(Relaxed).wrapping_add(at * 64)
+    }
+
+    pub fn next(&self) -> usize {
+        self.next.load(Relaxed)
+    }
+}
+
+impl Conntrack {
+    /// Whether somebody should call [`Conntrack::restock`] soon; says so once.
+    #[inline]
+    pub fn wants_restock(&self) -> bool {
+        self.stock.wants.load(Relaxed) && self.stock.wants.swap(false, Relaxed)
+    }
+
+    /// Fills up the stock of memory, once there was a connection, and has indices grow. By one thread, which is not one
+    /// that tracks packets.
+    pub fn restock(&self) {
+        let stock = &self.stock;
+        if !stock.is_asked.swap(false, Relaxed) {
+            return;
+        }
+        while let Some(shard) = stock.full.pop() {
+            self.grow(shard);
+        }
+        while stock.chunks.push(new_chunk()).is_ok() {
+            if let Some(shard) = stock.full.pop() {
+                self.grow(shard);
+            }
+        }
+    }
+
+    /// Gives a part a larger index, which is made and the old one let go of while the part is free for others.
+    fn grow(&self, shard: u32) {
+        let wanted = self.part(shard).lock().index.wanted();
+        let Some(buckets) = wanted.map(Index::buckets) else { return };
+        let mut part = self.part(shard).lock();
+        let old = part.index.grow(buckets);
+        self.hint(shard).set_index(part.index.place());
+        drop(part);
+        drop(old);
+    }
+}
