@@ -126,3 +126,39 @@ impl Conntrack {
         drop(old);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{A, B, udp};
+    use crate::{Family, PacketCt, Request};
+
+    #[test]
+    fn memory_and_indices_are_there_before_they_are_needed() {
+        let ct = Conntrack::new(5);
+        ct.restock();
+        assert!(ct.stock.chunks.is_empty() && !ct.wants_restock(), "nobody has tracked anything");
+        let request = Request { commit: true, ..Request::default() };
+        let connect = |i: u32| {
+            let mut p = udp((A + i / 60_000, 1 + (i % 60_000) as u16), (B, 53));
+            ct.process(&mut p, Family::V4, &mut PacketCt::default(), &request, 5);
+        };
+        connect(0);
+        assert!(ct.wants_restock() && !ct.wants_restock(), "once");
+        ct.restock();
+        assert!(ct.stock.chunks.is_full());
+        for i in 1..60_000 {
+            connect(i);
+            if ct.wants_restock() {
+                ct.restock();
+            }
+        }
+        assert!(ct.stock.chunks.len() >= CHUNKS_LOW - 1 && ct.stock.full.is_empty());
+        assert_eq!((ct.len(), ct.stored()), (60_000, 60_000));
+        // Indices grew while they had room, and no connection was lost on the way.
+        let waiting = (0..SHARDS as u32).filter(|s| ct.part(*s).lock().index.wanted().is_some()).count();
+        assert_eq!(waiting, 0);
+        (0..60_000).for_each(connect);
+        assert_eq!(ct.len(), 60_000);
+    }
+}
