@@ -14,8 +14,8 @@
 //! | expectations of helpers | [`EXPECTATIONS_MAX`] | no more are made; counted |
 //! | fragments that wait | [`ipf::NFRAG_MAX`] unless set | later ones are invalid; counted |
 //!
-//! A connection takes at most 128 bytes and 20 of index; a translated one some 250 more. Once there was one, up to 8 MiB
-//! are set aside for those to come.
+//! A connection takes at most 128 bytes and 20 of index; a translated one some 250 more. Once there was one, 2 MiB
+//! are set aside for those to come, and 32 MiB where threads poll.
 
 #![forbid(unsafe_code)]
 

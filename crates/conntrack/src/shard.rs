@@ -100,10 +100,11 @@ impl Shard {
             self.used += 1;
             self.used - 1
         });
-        let (chunk, at) = place(slot);
-        if chunk >= self.chunks.len() {
+        // One more than is needed, so that its memory can be asked for before the next connection.
+        while self.chunks.len() <= place(self.used).0 {
             self.chunks.push(stock.take());
         }
+        let (chunk, at) = place(slot);
         if let Some(place) = self.chunks.get_mut(chunk).and_then(|c| c.get_mut(at)) {
             *place = Some(conn);
         }

@@ -6,14 +6,14 @@ use crate::conn::Conn;
 use crate::index::Index;
 use crate::track::{Conntrack, SHARDS};
 use crossbeam_queue::ArrayQueue;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// Connections of one chunk.
 pub(crate) const CHUNK: usize = 4;
-/// Chunks in stock, at most: 8 MiB.
-const CHUNKS_MAX: usize = 16_384;
-/// When there are fewer, somebody should see to it.
-const CHUNKS_LOW: usize = CHUNKS_MAX - CHUNKS_MAX / 8;
+/// Chunks in stock, at most: 32 MiB for threads that poll, which make millions of connections a second; else 2 MiB.
+const CHUNKS_MAX: usize = 65_536;
+const CHUNKS_FEW: usize = 4_096;
 
 pub(crate) type Chunk = Box<[Option<Conn>; CHUNK]>;
 
@@ -22,29 +22,39 @@ fn new_chunk() -> Chunk {
 }
 
 pub(crate) struct Stock {
-    chunks: ArrayQueue<Chunk>,
+    /// None before there was a connection.
+    chunks: OnceLock<ArrayQueue<Chunk>>,
     /// Parts of the table whose index is rather full.
     full: ArrayQueue<u32>,
     /// Somebody was asked to see to it, or is to be.
     is_asked: AtomicBool,
     wants: AtomicBool,
+    /// How many chunks there should be.
+    target: AtomicUsize,
 }
 
 impl Stock {
     pub fn new() -> Self {
         Stock {
-            chunks: ArrayQueue::new(CHUNKS_MAX),
+            chunks: OnceLock::new(),
             full: ArrayQueue::new(SHARDS),
             is_asked: AtomicBool::new(false),
             wants: AtomicBool::new(false),
+            target: AtomicUsize::new(CHUNKS_FEW),
         }
     }
 
     pub fn take(&self) -> Chunk {
-        if self.chunks.len() < CHUNKS_LOW {
+        // Somebody should see to it when an eighth of it is gone.
+        if self.len() * 8 < self.target.load(Relaxed) * 7 {
             self.ask();
         }
-        self.chunks.pop().unwrap_or_else(new_chunk)
+        self.chunks.get().and_then(ArrayQueue::pop).unwrap_or_else(new_chunk)
+    }
+
+    /// Chunks in stock.
+    fn len(&self) -> usize {
+        self.chunks.get().map_or(0, ArrayQueue::len)
     }
 
     /// The index of a part has become rather full.
@@ -98,6 +108,14 @@ impl Conntrack {
         self.stock.wants.load(Relaxed) && self.stock.wants.swap(false, Relaxed)
     }
 
+    /// Threads that poll track packets: more memory is set aside from now on.
+    #[inline]
+    pub fn expect_many(&self) {
+        if self.stock.target.load(Relaxed) != CHUNKS_MAX {
+            self.stock.target.store(CHUNKS_MAX, Relaxed);
+        }
+    }
+
     /// Fills up the stock of memory, once there was a connection, and has indices grow. By one thread, which is not one
     /// that tracks packets.
     pub fn restock(&self) {
@@ -108,7 +126,8 @@ impl Conntrack {
         while let Some(shard) = stock.full.pop() {
             self.grow(shard);
         }
-        while stock.chunks.push(new_chunk()).is_ok() {
+        let chunks = stock.chunks.get_or_init(|| ArrayQueue::new(CHUNKS_MAX));
+        while chunks.len() < stock.target.load(Relaxed) && chunks.push(new_chunk()).is_ok() {
             if let Some(shard) = stock.full.pop() {
                 self.grow(shard);
             }
@@ -137,7 +156,7 @@ mod tests {
     fn memory_and_indices_are_there_before_they_are_needed() {
         let ct = Conntrack::new(5);
         ct.restock();
-        assert!(ct.stock.chunks.is_empty() && !ct.wants_restock(), "nobody has tracked anything");
+        assert!(ct.stock.chunks.get().is_none() && !ct.wants_restock(), "nobody has tracked anything");
         let request = Request { commit: true, ..Request::default() };
         let connect = |i: u32| {
             let mut p = udp((A + i / 60_000, 1 + (i % 60_000) as u16), (B, 53));
@@ -146,14 +165,15 @@ mod tests {
         connect(0);
         assert!(ct.wants_restock() && !ct.wants_restock(), "once");
         ct.restock();
-        assert!(ct.stock.chunks.is_full());
+        assert_eq!(ct.stock.len(), CHUNKS_FEW);
+        ct.expect_many();
         for i in 1..60_000 {
             connect(i);
             if ct.wants_restock() {
                 ct.restock();
             }
         }
-        assert!(ct.stock.chunks.len() >= CHUNKS_LOW - 1 && ct.stock.full.is_empty());
+        assert!(ct.stock.len() >= CHUNKS_MAX / 8 * 7 - 1 && ct.stock.full.is_empty());
         assert_eq!((ct.len(), ct.stored()), (60_000, 60_000));
         // Indices grew while they had room, and no connection was lost on the way.
         let waiting = (0..SHARDS as u32).filter(|s| ct.part(*s).lock().index.wanted().is_some()).count();

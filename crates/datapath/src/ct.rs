@@ -35,9 +35,12 @@ impl Tracking {
 }
 
 impl Tracking {
-    /// Wakes the sweeper if memory is to be set aside.
+    /// Wakes the sweeper if memory is to be set aside; more of it where threads poll.
     #[inline]
-    pub fn see_to_stock(&self) {
+    pub fn see_to_stock(&self, is_polling: bool) {
+        if is_polling {
+            self.conntrack.expect_many();
+        }
         if self.conntrack.wants_restock()
             && let Some(sweeper) = self.sweeper.get()
         {
@@ -75,7 +78,7 @@ impl Worker {
     /// when all of their packet are there.
     pub fn track(&self, ct: &Ct, items: &mut Items) {
         let tracking = &*self.tracking;
-        tracking.see_to_stock();
+        tracking.see_to_stock(self.is_polling());
         let request = Request::of(ct);
         let now = self.now_ms;
         let is_fragment = |i: &Item| family(&i.packet).is_some_and(|f| ipf::is_fragment(&i.packet, f));

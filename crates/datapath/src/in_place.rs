@@ -121,7 +121,7 @@ impl Worker {
         }
         credits.drain(..).for_each(|c| self.give(view, &c));
         if blind != 0 {
-            self.tracking.see_to_stock();
+            self.tracking.see_to_stock(self.is_polling());
         }
         left
     }

@@ -157,6 +157,12 @@ impl Worker {
         }
     }
 
+    /// Whether it is a polling thread's.
+    #[inline]
+    pub fn is_polling(&self) -> bool {
+        self.pmd.is_some()
+    }
+
     /// Room for the keys of a batch.
     pub fn spare_key(&mut self) -> Keys {
         self.spare_keys.pop().unwrap_or_else(|| Box::new([const { Flow::ZERO }; BATCH_LEN]))
