@@ -434,14 +434,12 @@ impl Piece<'_> {
         self.write(header);
     }
 
-    /// Writes a line, or as much as there is room for.
+    /// Writes a line, if there is room for it. (To write as much as there is room for would be a call.)
     #[inline]
     pub fn write_line(&self, line: &[u8; LINE]) {
         if self.len >= LINE {
             // SAFETY: as in `write`, and `self.len` is enough for all of it.
             unsafe { ptr::copy_nonoverlapping(line.as_ptr(), self.base, LINE) };
-        } else {
-            self.write(line);
         }
     }
 
