@@ -93,6 +93,11 @@ pub struct Solicitation {
 }
 
 impl Effect {
+    /// Whether to apply it may take the writer's lock, or send a packet.
+    pub fn may_change_tables(&self) -> bool {
+        matches!(self, Effect::Learn { .. } | Effect::FinTimeout { .. } | Effect::Solicit(_))
+    }
+
     /// Whether it is owed by every packet, not just by the one that was translated.
     pub fn is_lasting(&self) -> bool {
         !matches!(self, Effect::Neighbour { once: true, .. })

@@ -86,6 +86,8 @@ pub struct Fabric {
     generation: AtomicU64,
     flow_statistics: Mutex<FlowStatistics>,
     rounds: Mutex<Rounds>,
+    /// [`Rounds::done`], for those that do not want the lock.
+    rounds_done: AtomicU64,
     round_asked: Condvar,
     round_done: Condvar,
 }
@@ -111,6 +113,7 @@ impl Fabric {
             generation: AtomicU64::new(1),
             flow_statistics: Mutex::default(),
             rounds: Mutex::default(),
+            rounds_done: AtomicU64::new(0),
             round_asked: Condvar::new(),
             round_done: Condvar::new(),
         })
@@ -118,6 +121,11 @@ impl Fabric {
 
     pub fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read()
+    }
+
+    /// The reader's lock, unless somebody has the writer's or waits for it.
+    pub fn try_read(&self) -> Option<RwLockReadGuard<'_, State>> {
+        self.state.try_read()
     }
 
     /// The writer's lock. Follow a change that forwarding depends on with [`Fabric::changed`].
@@ -257,6 +265,7 @@ impl Fabric {
     /// For the revalidator: a round has ended.
     pub fn round_ended(&self) {
         self.rounds.lock().done += 1;
+        self.rounds_done.fetch_add(1, Ordering::Relaxed);
         self.round_done.notify_all();
     }
 
@@ -273,6 +282,6 @@ impl Fabric {
 
     /// Rounds ended so far.
     pub fn rounds_done(&self) -> u64 {
-        self.rounds.lock().done
+        self.rounds_done.load(Ordering::Relaxed)
     }
 }

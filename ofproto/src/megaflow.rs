@@ -3,11 +3,12 @@
 use crate::effects::{Effect, Passed};
 use crate::recirc::RecircNode;
 use crate::rule::Count;
-use dpif::{Actions, FlowStats, Ufid};
-use flow::{Flow, Mask};
+use dpif::{FlowStats, Ufid};
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Which megaflow: its identifier, and the polling thread whose table holds it.
 pub type MegaflowId = (Ufid, Option<u32>);
@@ -15,10 +16,7 @@ pub type MegaflowId = (Ufid, Option<u32>);
 /// A megaflow that we asked the datapath to keep.
 #[derive(Debug)]
 pub struct Megaflow {
-    pub key: Arc<Flow>,
-    pub mask: Arc<Mask>,
-    pub actions: Arc<Actions>,
-    pub effects: Vec<Effect>,
+    pub effects: Arc<[Effect]>,
     /// Keeps the frozen states that the actions name.
     pub recircs: Vec<Arc<RecircNode>>,
     /// Counters that have been credited already.
@@ -28,9 +26,12 @@ pub struct Megaflow {
     pub generation: u64,
     /// The revalidation round in which the datapath last had it.
     pub seen_round: u64,
-    /// The datapath has confirmed it.
+    /// The datapath has confirmed it, or shown it in a round.
     pub installed: bool,
 }
+
+/// Rounds after which a megaflow that the datapath has not shown was never put in.
+const ROUNDS_UNSEEN: u64 = 4;
 
 impl Megaflow {
     /// What passed since the last call, given the datapath's totals.
@@ -47,43 +48,72 @@ impl Megaflow {
         passed
     }
 
+    /// Whether the datapath does not have it any more, or never got it, as far as `round` has shown.
+    pub fn is_gone(&self, round: u64) -> bool {
+        self.seen_round < round && (self.installed || self.seen_round + ROUNDS_UNSEEN < round)
+    }
+
     /// When a packet last passed, or the megaflow was made.
     pub fn used_ms(&self, stats: &FlowStats) -> u64 {
         stats.used_ms.unwrap_or(self.created_ms).max(self.created_ms)
     }
 }
 
-const SHARDS: usize = 16;
+const SHARDS: usize = 256;
 
-/// All megaflows of a fabric. Sharded, because handlers add while the revalidator walks.
+/// What moves when a part grows is small.
+type Shard = HashMap<MegaflowId, Box<Megaflow>>;
+
+/// All megaflows of a fabric. Sharded, because handlers and polling threads add while the revalidator walks.
 #[derive(Debug)]
 pub struct Megaflows {
-    shards: [Mutex<HashMap<MegaflowId, Megaflow>>; SHARDS],
+    shards: Box<[Mutex<Shard>]>,
+    len: AtomicUsize,
 }
 
 impl Default for Megaflows {
     fn default() -> Self {
-        Megaflows { shards: std::array::from_fn(|_| Mutex::default()) }
+        Megaflows { shards: (0..SHARDS).map(|_| Mutex::default()).collect(), len: AtomicUsize::new(0) }
     }
 }
 
+/// What became of a megaflow that was to be added.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Added {
+    Yes,
+    /// There is one with this id already: another packet was faster.
+    Known,
+    /// Somebody has the lock.
+    Busy,
+}
+
 impl Megaflows {
-    fn shard(&self, id: &MegaflowId) -> &Mutex<HashMap<MegaflowId, Megaflow>> {
+    fn shard(&self, id: &MegaflowId) -> &Mutex<Shard> {
         &self.shards[id.0.0 as usize % SHARDS]
     }
 
-    /// Adds a megaflow; `false` if there is one with this id already (another packet was faster).
+    /// Adds a megaflow; `false` if there is one with this id already.
     pub fn add(&self, id: MegaflowId, megaflow: Megaflow) -> bool {
-        let mut shard = self.shard(&id).lock();
-        if shard.contains_key(&id) {
-            return false;
-        }
-        shard.insert(id, megaflow);
+        self.put(&mut self.shard(&id).lock(), id, megaflow)
+    }
+
+    /// As [`Megaflows::add`], without waiting for a lock.
+    pub fn try_add(&self, id: MegaflowId, megaflow: Megaflow) -> Added {
+        let Some(mut shard) = self.shard(&id).try_lock() else { return Added::Busy };
+        if self.put(&mut shard, id, megaflow) { Added::Yes } else { Added::Known }
+    }
+
+    fn put(&self, shard: &mut Shard, id: MegaflowId, megaflow: Megaflow) -> bool {
+        let Entry::Vacant(place) = shard.entry(id) else { return false };
+        place.insert(Box::new(megaflow));
+        self.len.fetch_add(1, Relaxed);
         true
     }
 
     pub fn remove(&self, id: &MegaflowId) -> Option<Megaflow> {
-        self.shard(id).lock().remove(id)
+        let gone = self.shard(id).lock().remove(id)?;
+        self.len.fetch_sub(1, Relaxed);
+        Some(*gone)
     }
 
     pub fn contains(&self, id: &MegaflowId) -> bool {
@@ -92,7 +122,7 @@ impl Megaflows {
 
     /// Runs `f` on a megaflow, if it is there.
     pub fn with<T>(&self, id: &MegaflowId, f: impl FnOnce(&mut Megaflow) -> T) -> Option<T> {
-        self.shard(id).lock().get_mut(id).map(f)
+        self.shard(id).lock().get_mut(id).map(|m| f(m))
     }
 
     /// Ids of all megaflows for which `pick` holds.
@@ -105,7 +135,7 @@ impl Megaflows {
     }
 
     pub fn len(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().len()).sum()
+        self.len.load(Relaxed)
     }
 
     pub fn is_empty(&self) -> bool {

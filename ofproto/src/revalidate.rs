@@ -81,9 +81,9 @@ impl Fabric {
         let over = dumped > self.dpif.flow_limit();
         let max_idle_ms = if over { 100 } else { self.knobs.max_idle_ms.load(Relaxed) };
         let fabric = Arc::clone(self);
-        crew.share(flows, move |flow| fabric.revalidate(flow, round, max_idle_ms));
+        crew.share(flows, move |flows| fabric.revalidate_some(flows, round, max_idle_ms));
         // What the datapath no longer has, we need not remember.
-        for id in self.megaflows.select(|m| m.seen_round < round && m.installed) {
+        for id in self.megaflows.select(|m| m.is_gone(round)) {
             if let Some(m) = self.megaflows.remove(&id) {
                 self.release(m);
             }
@@ -92,20 +92,30 @@ impl Fabric {
         self.round_ended();
     }
 
-    fn revalidate(&self, flow: &DpFlow, round: u64, max_idle_ms: u64) {
+    fn revalidate_some(&self, flows: &[DpFlow], round: u64, max_idle_ms: u64) {
+        let now_ms = self.clock.now_ms();
+        let is_over = |flow: &&DpFlow| !self.revalidate(flow, round, now_ms, max_idle_ms);
+        let over: Vec<MegaflowId> = flows.iter().filter(is_over).map(|f| (f.ufid, f.pmd)).collect();
+        self.delete(over);
+    }
+
+    /// Credits what passed, and makes the flow what it should be. Returns `false` if it should not be there.
+    fn revalidate(&self, flow: &DpFlow, round: u64, now_ms: u64, max_idle_ms: u64) -> bool {
         let id = (flow.ufid, flow.pmd);
         let taken = self.megaflows.with(&id, |m| {
             m.seen_round = round;
             m.installed = true;
             let passed = m.take_delta(&flow.stats);
-            (m.effects.clone(), passed, m.generation, m.used_ms(&flow.stats))
+            let effects = (passed.count.packets > 0).then(|| Arc::clone(&m.effects));
+            (effects, passed, m.generation, m.used_ms(&flow.stats))
         });
         let Some((effects, passed, generation, used_ms)) = taken else {
             // Somebody else's (`dpctl/add-flow`), or left over: translation decides whether it is right.
             return self.adopt(flow, id, round);
         };
-        self.credit(&effects, passed);
-        let now_ms = self.clock.now_ms();
+        if let Some(effects) = effects {
+            self.credit(&effects, passed);
+        }
         let verdict = if now_ms >= used_ms + max_idle_ms {
             Verdict::Delete
         } else if generation == self.generation() {
@@ -113,7 +123,11 @@ impl Fabric {
         } else {
             self.judge(flow)
         };
-        self.execute_verdict(flow, id, verdict);
+        match verdict {
+            Verdict::Keep => true,
+            Verdict::Delete => false,
+            Verdict::Change(t) => self.change(flow, id, *t),
+        }
     }
 
     /// Translates a flow's key anew and compares.
@@ -135,74 +149,63 @@ impl Fabric {
         Verdict::Delete
     }
 
-    fn execute_verdict(&self, flow: &DpFlow, id: MegaflowId, verdict: Verdict) {
-        match verdict {
-            Verdict::Keep => {}
-            Verdict::Delete => self.delete(id),
-            Verdict::Change(t) => {
-                let actions = install_actions(&t);
-                if actions != *flow.actions {
-                    let put = self.dpif.flow_put(
-                        PutMode::Modify,
-                        Some(flow.ufid),
-                        &flow.key,
-                        &flow.mask,
-                        &actions,
-                        flow.pmd,
-                    );
-                    if put.is_err() {
-                        return self.delete(id);
-                    }
+    /// Makes a flow what a translation says; `false` if it should go instead.
+    fn change(&self, flow: &DpFlow, id: MegaflowId, t: Translation) -> bool {
+        let actions = install_actions(&t).unwrap_or(t.actions);
+        if actions != *flow.actions {
+            let mode = PutMode::Modify;
+            let put = self.dpif.flow_put(mode, Some(flow.ufid), &flow.key, &flow.mask, &actions, flow.pmd);
+            if put.is_err() {
+                self.recirc.retire(t.recircs, self.clock.now_ms());
+                return false;
+            }
+        }
+        let old = self.megaflows.with(&id, |m| {
+            m.generation = t.generation;
+            m.effects = t.effects.into_iter().filter(Effect::is_lasting).collect();
+            std::mem::replace(&mut m.recircs, t.recircs)
+        });
+        self.recirc.retire(old.unwrap_or_default(), self.clock.now_ms());
+        true
+    }
+
+    /// Takes a flow that we did not install under our care; `false` if it should go.
+    fn adopt(&self, flow: &DpFlow, id: MegaflowId, round: u64) -> bool {
+        if flow.stats.packets <= FEW && flow.stats.used_ms.is_some() {
+            return false;
+        }
+        let megaflow = Megaflow {
+            effects: Arc::default(),
+            recircs: Vec::new(),
+            credited: flow.stats,
+            created_ms: self.clock.now_ms(),
+            generation: 0,
+            seen_round: round,
+            installed: true,
+        };
+        self.megaflows.add(id, megaflow)
+    }
+
+    /// Removes megaflows, crediting what passed last.
+    fn delete(&self, mut ids: Vec<MegaflowId>) {
+        ids.sort_unstable_by_key(|(_, pmd)| *pmd);
+        for ids in ids.chunk_by(|a, b| a.1 == b.1) {
+            let ufids: Vec<_> = ids.iter().map(|(ufid, _)| *ufid).collect();
+            let pmd = ids.first().and_then(|(_, pmd)| *pmd);
+            for (id, last) in ids.iter().zip(self.dpif.flows_del(&ufids, pmd)) {
+                let Some(mut m) = self.megaflows.remove(id) else { continue };
+                if let Ok(stats) = last {
+                    let passed = m.take_delta(&stats);
+                    self.credit(&m.effects, passed);
                 }
-                let old = self.megaflows.with(&id, |m| {
-                    m.generation = t.generation;
-                    m.actions = Arc::new(actions);
-                    m.effects = t.effects.into_iter().filter(Effect::is_lasting).collect();
-                    std::mem::replace(&mut m.recircs, t.recircs)
-                });
-                self.recirc.retire(old.unwrap_or_default(), self.clock.now_ms());
+                self.release(m);
             }
         }
-    }
-
-    /// Takes a flow that we did not install under our care, or deletes it.
-    fn adopt(&self, flow: &DpFlow, id: MegaflowId, round: u64) {
-        if flow.stats.packets > FEW || flow.stats.used_ms.is_none() {
-            let megaflow = Megaflow {
-                key: flow.key.clone(),
-                mask: flow.mask.clone(),
-                actions: flow.actions.clone(),
-                effects: Vec::new(),
-                recircs: Vec::new(),
-                credited: flow.stats,
-                created_ms: self.clock.now_ms(),
-                generation: 0,
-                seen_round: round,
-                installed: true,
-            };
-            if self.megaflows.add(id, megaflow) {
-                return;
-            }
-        }
-        let _ = self.dpif.flow_del(flow.ufid, flow.pmd);
-    }
-
-    /// Removes a megaflow, crediting what passed last.
-    fn delete(&self, id: MegaflowId) {
-        let last = self.dpif.flow_del(id.0, id.1);
-        let Some(mut m) = self.megaflows.remove(&id) else { return };
-        if let Ok(stats) = last {
-            let passed = m.take_delta(&stats);
-            self.credit(&m.effects, passed);
-        }
-        self.release(m);
     }
 
     /// `revalidator/purge`: removes every megaflow.
     pub fn purge(&self) {
-        for id in self.megaflows.select(|_| true) {
-            self.delete(id);
-        }
+        self.delete(self.megaflows.select(|_| true));
         self.dpif.flow_flush();
         self.round_ended();
     }

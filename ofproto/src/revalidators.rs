@@ -48,11 +48,14 @@ fn spawn(
     })
 }
 
+/// What is done with some of a round's flows.
+type Work = dyn Fn(&[DpFlow]) + Send + Sync;
+
 /// A round's flows, and how far they are taken.
 struct Round {
     flows: Vec<DpFlow>,
     next: AtomicUsize,
-    work: Box<dyn Fn(&DpFlow) + Send + Sync>,
+    work: Box<Work>,
 }
 
 impl Round {
@@ -64,7 +67,7 @@ impl Round {
             if rest.is_empty() {
                 return;
             }
-            rest.iter().take(SHARE).for_each(|flow| (self.work)(flow));
+            (self.work)(rest.get(..SHARE).unwrap_or(rest));
         }
     }
 }
@@ -91,8 +94,8 @@ impl Crew {
         Ok(Crew { members: (0..members).map(member).collect::<std::io::Result<_>>()? })
     }
 
-    /// Does `work` on every flow, on all threads, this one among them.
-    pub fn share(&self, flows: Vec<DpFlow>, work: impl Fn(&DpFlow) + Send + Sync + 'static) {
+    /// Does `work` on all flows, some at a time, on all threads, this one among them.
+    pub fn share(&self, flows: Vec<DpFlow>, work: impl Fn(&[DpFlow]) + Send + Sync + 'static) {
         let wanted = flows.len().div_ceil(SHARE).saturating_sub(1);
         let round = Arc::new(Round { flows, next: AtomicUsize::new(0), work: Box::new(work) });
         let (done, confirmed) = channel();
@@ -144,10 +147,10 @@ mod tests {
         let seen: Arc<Mutex<Vec<u128>>> = Arc::default();
         let threads: Arc<Mutex<BTreeSet<String>>> = Arc::default();
         let (s, t) = (seen.clone(), threads.clone());
-        crew.share((0..1000).map(flow).collect(), move |flow| {
-            s.lock().unwrap().push(flow.ufid.0);
+        crew.share((0..1000).map(flow).collect(), move |flows| {
+            s.lock().unwrap().extend(flows.iter().map(|f| f.ufid.0));
             t.lock().unwrap().insert(std::thread::current().name().unwrap_or("first").to_owned());
-            std::thread::sleep(std::time::Duration::from_micros(200));
+            std::thread::sleep(std::time::Duration::from_millis(5));
         });
         let mut seen = seen.lock().unwrap().clone();
         seen.sort_unstable();

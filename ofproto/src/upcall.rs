@@ -2,12 +2,12 @@
 
 use crate::effects::{Effect, Passed};
 use crate::fabric::Fabric;
-use crate::megaflow::Megaflow;
+use crate::megaflow::{Added, Megaflow};
 use crate::rule::Count;
 use crate::xlate::{self, Input, Translation};
 use dpif::{
-    Action, Actions, ControllerUserdata, DpFlow, DpifError, FlowStats, NewFlow, Upcall, UpcallHandler,
-    UpcallKind, UpcallReply, Userdata, Userspace,
+    Action, Actions, ControllerUserdata, Declined, DpifError, FlowStats, NewFlow, Ufid, Upcall,
+    UpcallHandler, UpcallKind, UpcallReply, Userdata, Userspace,
 };
 use flow::{Mask, TlvTable};
 use packet::Packet;
@@ -17,10 +17,14 @@ use std::sync::atomic::Ordering::Relaxed;
 impl UpcallHandler for Fabric {
     fn upcall(&self, upcall: Upcall<'_>) -> UpcallReply {
         match upcall.kind {
-            UpcallKind::Miss => self.miss(upcall),
+            UpcallKind::Miss => {
+                let now_ms = self.clock.now_ms();
+                let t = self.translate_packet(&upcall, now_ms);
+                self.reply(t, &upcall, now_ms, Wait::Yes)
+            }
             UpcallKind::Action(Userdata::SlowPath(_)) => {
-                let t = self.translate_packet(&upcall);
-                UpcallReply { actions: t.actions, flow: None }
+                let t = self.translate_packet(&upcall, self.clock.now_ms());
+                UpcallReply { actions: Arc::new(t.actions), flow: None }
             }
             UpcallKind::Action(Userdata::Controller(ref note)) => {
                 self.packet_in(note, upcall.packet, upcall.key);
@@ -31,8 +35,15 @@ impl UpcallHandler for Fabric {
         }
     }
 
-    fn installed(&self, flow: &DpFlow, result: Result<(), DpifError>) {
-        let id = (flow.ufid, flow.pmd);
+    fn try_upcall(&self, upcall: Upcall<'_>) -> Result<UpcallReply, Declined> {
+        let UpcallKind::Miss = upcall.kind else { return Err(Declined::Heavy) };
+        let now_ms = self.clock.now_ms();
+        let t = self.try_translate(&upcall, now_ms)?;
+        Ok(self.reply(t, &upcall, now_ms, Wait::No))
+    }
+
+    fn installed(&self, ufid: Ufid, pmd: Option<u32>, result: Result<(), DpifError>) {
+        let id = (ufid, pmd);
         if result.is_ok() {
             self.megaflows.with(&id, |m| m.installed = true);
         } else if let Some(m) = self.megaflows.remove(&id) {
@@ -41,9 +52,22 @@ impl UpcallHandler for Fabric {
     }
 }
 
+/// Whether the calling thread may wait for a lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Yes,
+    No,
+}
+
+/// What a packet owes to its translation.
+fn passed(upcall: &Upcall<'_>, now_ms: u64) -> Passed {
+    let count = Count { packets: 1, bytes: upcall.packet.len() as u64 };
+    Passed { count, used_ms: now_ms, tcp_flags: upcall.key.tcp_flags }
+}
+
 impl Fabric {
     /// Translates for one packet and credits it.
-    fn translate_packet(&self, upcall: &Upcall<'_>) -> Translation {
+    fn translate_packet(&self, upcall: &Upcall<'_>, now_ms: u64) -> Translation {
         let input = Input { key: upcall.key, packet: Some(upcall.packet), side_effects: true };
         let mut state = self.read();
         let mut t = xlate::translate(self, &state, input);
@@ -53,38 +77,53 @@ impl Fabric {
             state = self.read();
             t = xlate::translate(self, &state, input);
         }
-        let passed = Passed {
-            count: Count { packets: 1, bytes: upcall.packet.len() as u64 },
-            used_ms: self.clock.now_ms(),
-            tcp_flags: upcall.key.tcp_flags,
-        };
         let mut deferred = Vec::new();
-        crate::effects::apply(&state, &t.effects, passed, &mut deferred);
+        crate::effects::apply(&state, &t.effects, passed(upcall, now_ms), &mut deferred);
         self.deliver(&state, &t.sessions, upcall.packet, upcall.key.nw_ttl);
         drop(state);
         self.carry_out(deferred);
-        if upcall.key.recirc_id == 0 || !t.recircs.is_empty() {
-            // Packets under way need the frozen states even if no megaflow comes to hold them.
-            self.recirc.retire(t.recircs.clone(), passed.used_ms);
-        }
+        self.keep_under_way(&t, upcall, now_ms);
         t.generation = t.generation.min(self.generation());
         t
     }
 
-    fn miss(&self, upcall: Upcall<'_>) -> UpcallReply {
-        let t = self.translate_packet(&upcall);
+    /// As [`Fabric::translate_packet`], for a thread that may not wait. Translation changes nothing, so that it can be
+    /// forgotten when it turns out to need more than a reader's lock.
+    fn try_translate(&self, upcall: &Upcall<'_>, now_ms: u64) -> Result<Translation, Declined> {
+        let input = Input { key: upcall.key, packet: Some(upcall.packet), side_effects: true };
+        let state = self.try_read().ok_or(Declined::Busy)?;
+        let t = xlate::translate(self, &state, input);
+        if t.missed_lessons || !t.sessions.is_empty() || t.effects.iter().any(Effect::may_change_tables) {
+            drop(state);
+            self.recirc.retire(t.recircs, now_ms);
+            return Err(Declined::Heavy);
+        }
+        let mut deferred = Vec::new();
+        crate::effects::apply(&state, &t.effects, passed(upcall, now_ms), &mut deferred);
+        drop(state);
+        self.keep_under_way(&t, upcall, now_ms);
+        Ok(t)
+    }
+
+    /// Packets under way need the frozen states even if no megaflow comes to hold them.
+    fn keep_under_way(&self, t: &Translation, upcall: &Upcall<'_>, now_ms: u64) {
+        if upcall.key.recirc_id == 0 || !t.recircs.is_empty() {
+            self.recirc.retire(t.recircs.clone(), now_ms);
+        }
+    }
+
+    /// The answer to a miss, which the switch remembers if it is to be installed.
+    fn reply(&self, mut t: Translation, upcall: &Upcall<'_>, now_ms: u64, wait: Wait) -> UpcallReply {
         let id = (upcall.ufid, upcall.pmd);
         if !t.may_install || self.megaflows.len() as u64 >= self.knobs.flow_limit.load(Relaxed) {
             coverage::counter::upcall_flow_limit_hit.add(u64::from(t.may_install));
-            return UpcallReply { actions: t.actions, flow: None };
+            return UpcallReply { actions: Arc::new(t.actions), flow: None };
         }
-        let actions = install_actions(&t);
+        // They stay.
+        t.actions.shrink_to_fit();
+        let install = install_actions(&t);
         let mask = self.install_mask(t.mask, upcall.key, &t.tlv);
-        let now_ms = self.clock.now_ms();
         let megaflow = Megaflow {
-            key: Arc::new(upcall.key.clone()),
-            mask: Arc::new(mask.clone()),
-            actions: Arc::new(actions.clone()),
             effects: t.effects.into_iter().filter(Effect::is_lasting).collect(),
             recircs: t.recircs,
             credited: FlowStats::default(),
@@ -93,8 +132,16 @@ impl Fabric {
             seen_round: self.rounds_done() + 1,
             installed: false,
         };
-        let new = self.megaflows.add(id, megaflow);
-        UpcallReply { actions: t.actions, flow: new.then_some(NewFlow { mask, actions }) }
+        let is_new = match wait {
+            Wait::Yes => self.megaflows.add(id, megaflow),
+            Wait::No => self.megaflows.try_add(id, megaflow) == Added::Yes,
+        };
+        let actions = Arc::new(t.actions);
+        let flow = is_new.then(|| {
+            let actions = install.map_or_else(|| Arc::clone(&actions), Arc::new);
+            NewFlow { mask, actions }
+        });
+        UpcallReply { actions, flow }
     }
 
     /// The mask to install: what was looked at, or everything if megaflows are switched off.
@@ -115,12 +162,16 @@ impl Fabric {
     }
 }
 
-/// What the datapath does for a flow: the actions, or handing each packet up.
-pub(crate) fn install_actions(t: &Translation) -> Actions {
+/// What the datapath does for a flow if that is not the actions themselves: handing each packet up.
+pub(crate) fn install_actions(t: &Translation) -> Option<Actions> {
     if t.slow.is_empty() {
-        return t.actions.clone();
+        return None;
     }
     let userdata = Userdata::SlowPath(t.slow);
     let up = Action::Userspace(Userspace { userdata, egress_tunnel_port: None, wants_actions: false });
-    vec![xlate::metered(t.slow_meter, up)]
+    Some(vec![xlate::metered(t.slow_meter, up)])
 }
+
+#[cfg(test)]
+#[path = "upcall_tests.rs"]
+mod tests;

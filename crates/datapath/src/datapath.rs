@@ -392,6 +392,7 @@ fn serve(shared: &Shared, stop: &AtomicBool) {
         if pending.is_empty() {
             shared.queues.sleep(&me, stop);
         } else {
+            shared.queues.by_handlers.fetch_add(pending.len() as u64, Ordering::Relaxed);
             shared.settle(pending);
         }
     }

@@ -94,8 +94,9 @@ impl Dpif for Datapath {
         pmd: Option<u32>,
     ) -> Result<Option<FlowStats>, DpifError> {
         coverage::counter::dpif_flow_put.inc();
-        let mask = exact_in_port(mask);
+        let mask = exact_in_port(mask.clone());
         let ufid = ufid.unwrap_or_else(|| ufid_of(key));
+        let key = &Arc::new(key.clone());
         let actions = Arc::new(actions.to_vec());
         let mut before: Option<FlowStats> = None;
         let tables = self.tables_for(pmd, key.in_port);
@@ -123,7 +124,15 @@ impl Dpif for Datapath {
 
     fn flow_del(&self, ufid: Ufid, pmd: Option<u32>) -> Result<FlowStats, DpifError> {
         coverage::counter::dpif_flow_del.inc();
-        self.first_of(pmd, |t| t.remove(ufid))
+        self.first_of(pmd, |t| t.remove(&[ufid]).pop().flatten())
+    }
+
+    fn flows_del(&self, ufids: &[Ufid], pmd: Option<u32>) -> Vec<Result<FlowStats, DpifError>> {
+        coverage::counter::dpif_flow_del.add(ufids.len() as u64);
+        match self.shared.table(pmd) {
+            Some(table) => table.remove(ufids).into_iter().map(|s| s.ok_or(DpifError::NotFound)).collect(),
+            None => vec![Err(DpifError::NotFound); ufids.len()],
+        }
     }
 
     fn flow_get(&self, ufid: Ufid, pmd: Option<u32>) -> Result<DpFlow, DpifError> {

@@ -9,6 +9,7 @@ use dpif::{Action, HashAlg, SetKey, Userdata};
 use flow::{Flow, Tunnel};
 use packet::proto::header_len;
 use packet::{GsoKind, edit};
+use std::sync::Arc;
 
 /// Passes through the table that one packet may make after the first. (Debian's daemon lets 6 happen; OVN's gateway
 /// routers need more.)
@@ -128,7 +129,7 @@ impl Worker {
 
     fn userspace(&mut self, userdata: &Userdata, items: &mut Items, last: bool, depth: usize) {
         for mut item in self.copies(items, last) {
-            let key = Box::new(key_of(&mut item, self.vlan_limit));
+            let key = Arc::new(key_of(&mut item, self.vlan_limit));
             truncate(&mut item);
             self.upcall(PendingKind::Action(userdata.clone()), item, key, depth);
         }

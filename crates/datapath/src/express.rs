@@ -164,7 +164,7 @@ impl Worker {
         } else if self.classify_one(view, place, &mut item, key, &mut parted.groups) {
             parted.held[place] = Some(item);
         } else {
-            self.upcall(PendingKind::Miss, item, Box::new(key.clone()), 0);
+            self.upcall(PendingKind::Miss, item, Arc::new(key.clone()), 0);
         }
     }
 
@@ -189,7 +189,7 @@ impl Worker {
         packet::extract(&mut item.packet, &item.meta.for_parser(self.vlan_limit), key);
         let (found, asked) = view.table.lookup(view.guard, key);
         let Some(flow) = found.map(Shared::to_arc) else {
-            self.upcall(PendingKind::Miss, item, Box::new(key.clone()), 0);
+            self.upcall(PendingKind::Miss, item, Arc::new(key.clone()), 0);
             return None;
         };
         let keeps = self.cache.is_chosen_now();

@@ -168,6 +168,7 @@ impl Rig {
     }
 
     fn put(&mut self, mode: PutMode, key: &Flow, mask: &Mask, what: u8, ufid: Ufid) -> bool {
+        let key = &std::sync::Arc::new(key.clone());
         let new = NewMegaflow { ufid, key, mask, actions: actions(what), stats: FlowStats::default() };
         self.table.put(mode, &new).is_ok()
     }
@@ -291,7 +292,7 @@ proptest! {
                 }
                 Step::Remove(n) if !rig.flows.is_empty() => {
                     let gone = rig.flows.swap_remove(n % rig.flows.len());
-                    let stats = rig.table.remove(gone.ufid).map(|s| (s.packets, s.bytes, s.tcp_flags));
+                    let stats = rig.table.remove(&[gone.ufid]).pop().flatten().map(|s| (s.packets, s.bytes, s.tcp_flags));
                     prop_assert_eq!(stats, Some(gone.expected));
                 }
                 Step::Burst(frames, as_packets, stubborn) => run_burst(&mut rig, &frames, as_packets, stubborn)?,

@@ -5,7 +5,7 @@ use crate::megaflow::{Megaflow, MegaflowStats, Push, SharedMask};
 use dpif::{Actions, DpFlow, DpifError, FlowStats, PutMode, Ufid};
 use flow::{Flow, Mask};
 use hashbrown::HashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use quiescent::{Domain, Guard, Reader, Shared, Snapshot, Table};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -18,6 +18,12 @@ pub(crate) struct Subtable {
     hits: AtomicU64,
 }
 
+/// Parts of the list of megaflows, each with a lock of its own: whoever walks the list keeps a writer from one of them.
+const SHARDS: usize = 256;
+
+/// Megaflows by identifier.
+type Shard = HashMap<Ufid, Arc<Megaflow>>;
+
 /// Subtables of one input port, the busiest first.
 type PortFlows = Snapshot<Vec<Arc<Subtable>>>;
 
@@ -26,7 +32,10 @@ pub(crate) struct FlowTable {
     domain: Arc<Domain>,
     seed: Seed,
     ports: Snapshot<HashMap<u32, Arc<PortFlows>>>,
+    /// Taken first; a lock of `flows` may follow.
     registry: Mutex<Registry>,
+    /// Changed under the registry's lock only.
+    flows: Box<[Mutex<Shard>]>,
     /// Shared by all tables of the datapath.
     count: Arc<AtomicUsize>,
     /// Times that megaflows of this table died.
@@ -35,7 +44,6 @@ pub(crate) struct FlowTable {
 
 /// What writers need.
 struct Registry {
-    flows: HashMap<Ufid, Arc<Megaflow>>,
     ports: HashMap<u32, WriterPort>,
     reader: Reader,
 }
@@ -48,7 +56,7 @@ struct WriterPort {
 /// A megaflow to put in.
 pub(crate) struct NewMegaflow<'a> {
     pub ufid: Ufid,
-    pub key: &'a Flow,
+    pub key: &'a Arc<Flow>,
     pub mask: &'a Mask,
     pub actions: Arc<Actions>,
     /// What it starts to count from.
@@ -57,13 +65,14 @@ pub(crate) struct NewMegaflow<'a> {
 
 impl FlowTable {
     pub fn new(domain: &Arc<Domain>, pmd: Option<u32>, count: &Arc<AtomicUsize>) -> Arc<Self> {
-        let registry = Registry { flows: HashMap::new(), ports: HashMap::new(), reader: domain.reader() };
+        let registry = Registry { ports: HashMap::new(), reader: domain.reader() };
         Arc::new(FlowTable {
             pmd,
             domain: Arc::clone(domain),
             seed: Seed::get(),
             ports: Snapshot::new(domain, HashMap::new()),
             registry: Mutex::new(registry),
+            flows: (0..SHARDS).map(|_| Mutex::default()).collect(),
             count: Arc::clone(count),
             deaths: AtomicU32::new(0),
         })
@@ -90,18 +99,39 @@ impl FlowTable {
         (None, subtables.len())
     }
 
+    fn shard(&self, ufid: Ufid) -> &Mutex<Shard> {
+        &self.flows[ufid.0 as usize % SHARDS]
+    }
+
     /// Puts in or changes a megaflow; returns the counters of the one that was there.
     pub fn put(&self, mode: PutMode, new: &NewMegaflow<'_>) -> Result<Option<FlowStats>, DpifError> {
         let mut registry = self.registry.lock();
-        let old = match registry.flows.get(&new.ufid) {
+        self.put_locked(&mut registry, self.shard(new.ufid).lock(), mode, new)
+    }
+
+    /// Puts in a megaflow without waiting: [`DpifError::Full`] if somebody has a lock that this needs.
+    pub fn try_create(&self, new: &NewMegaflow<'_>) -> Result<(), DpifError> {
+        let mut registry = self.registry.try_lock().ok_or(DpifError::Full)?;
+        let shard = self.shard(new.ufid).try_lock().ok_or(DpifError::Full)?;
+        self.put_locked(&mut registry, shard, PutMode::Create, new).map(|_| ())
+    }
+
+    fn put_locked(
+        &self,
+        registry: &mut Registry,
+        mut shard: MutexGuard<'_, Shard>,
+        mode: PutMode,
+        new: &NewMegaflow<'_>,
+    ) -> Result<Option<FlowStats>, DpifError> {
+        let old = match shard.get(&new.ufid) {
             Some(old) => Some(Arc::clone(old)),
-            None => self.overlapping(&mut registry, new.key),
+            None => self.overlapping(registry, new.key),
         };
         let Some(old) = old else {
             if mode == PutMode::Modify {
                 return Err(DpifError::NotFound);
             }
-            self.add(&mut registry, new, Arc::new(new.key.clone()), Arc::new(new.stats.into()));
+            self.add(registry, &mut shard, new, Arc::clone(new.key), Arc::new(new.stats.into()));
             self.count.fetch_add(1, Ordering::Relaxed);
             return Ok(None);
         };
@@ -116,8 +146,11 @@ impl FlowTable {
         // The new one is there before the old one goes, so that no packet misses.
         let same_ufid =
             NewMegaflow { ufid: old.ufid, ..NewMegaflow { actions: Arc::clone(&new.actions), ..*new } };
-        self.add(&mut registry, &same_ufid, Arc::clone(&old.key), Arc::clone(&old.stats));
-        self.take_out(&mut registry, &old);
+        drop(shard);
+        let mut shard = self.shard(old.ufid).lock();
+        self.add(registry, &mut shard, &same_ufid, Arc::clone(&old.key), Arc::clone(&old.stats));
+        drop(shard);
+        self.take_out(registry, &old);
         Ok(Some(before))
     }
 
@@ -129,7 +162,14 @@ impl FlowTable {
         found
     }
 
-    fn add(&self, registry: &mut Registry, new: &NewMegaflow<'_>, key: Arc<Flow>, stats: Arc<MegaflowStats>) {
+    fn add(
+        &self,
+        registry: &mut Registry,
+        shard: &mut Shard,
+        new: &NewMegaflow<'_>,
+        key: Arc<Flow>,
+        stats: Arc<MegaflowStats>,
+    ) {
         let subtable = self.subtable(registry, key.in_port, new.mask);
         let hash = subtable.mask.lanes.hash(self.seed, &key);
         let flow = Arc::new(Megaflow {
@@ -141,7 +181,7 @@ impl FlowTable {
             push: Push::of(&new.actions),
             dead: Default::default(),
         });
-        registry.flows.insert(new.ufid, Arc::clone(&flow));
+        shard.insert(new.ufid, Arc::clone(&flow));
         subtable.flows.insert(hash, flow);
     }
 
@@ -188,36 +228,45 @@ impl FlowTable {
         }
     }
 
-    /// Removes a megaflow. Its counters are final: no thread adds to them any more.
-    pub fn remove(&self, ufid: Ufid) -> Option<FlowStats> {
-        let flow = {
+    /// Removes megaflows. Their counters are final: no thread adds to them any more. `None` where there is none.
+    pub fn remove(&self, ufids: &[Ufid]) -> Vec<Option<FlowStats>> {
+        let take = |ufid: &Ufid| {
             let mut registry = self.registry.lock();
-            let flow = registry.flows.remove(&ufid)?;
+            let flow = self.shard(*ufid).lock().remove(ufid)?;
             self.take_out(&mut registry, &flow);
             self.count.fetch_sub(1, Ordering::Relaxed);
-            flow
+            Some(flow)
         };
-        self.domain.synchronize();
-        Some(flow.stats.get())
+        let gone: Vec<_> = ufids.iter().map(take).collect();
+        if gone.iter().any(Option::is_some) {
+            self.domain.synchronize();
+        }
+        gone.into_iter().map(|flow| Some(flow?.stats.get())).collect()
     }
 
     pub fn flush(&self) {
         let mut registry = self.registry.lock();
-        let flows = std::mem::take(&mut registry.flows);
-        self.count.fetch_sub(flows.len(), Ordering::Relaxed);
-        flows.values().for_each(|f| f.dead.store(true, Ordering::Relaxed));
+        for shard in &self.flows {
+            let flows = std::mem::take(&mut *shard.lock());
+            self.count.fetch_sub(flows.len(), Ordering::Relaxed);
+            flows.values().for_each(|f| f.dead.store(true, Ordering::Relaxed));
+        }
         self.deaths.fetch_add(1, Ordering::Release);
         registry.ports.clear();
         self.publish_ports(&registry);
     }
 
     pub fn get(&self, ufid: Ufid) -> Option<DpFlow> {
-        Some(self.registry.lock().flows.get(&ufid)?.describe(self.pmd))
+        Some(self.shard(ufid).lock().get(&ufid)?.describe(self.pmd))
     }
 
     pub fn dump(&self) -> Vec<DpFlow> {
-        let flows: Vec<_> = self.registry.lock().flows.values().map(Arc::clone).collect();
-        flows.iter().map(|f| f.describe(self.pmd)).collect()
+        let mut all = Vec::new();
+        for shard in &self.flows {
+            let flows: Vec<_> = shard.lock().values().map(Arc::clone).collect();
+            all.extend(flows.iter().map(|f| f.describe(self.pmd)));
+        }
+        all
     }
 
     /// Number of different masks, counted per input port.

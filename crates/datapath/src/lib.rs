@@ -15,6 +15,7 @@
 //! cause ([`DropCause`]), but a megaflow beyond the limit is just not installed.
 
 mod assign;
+mod attend;
 mod balance;
 mod cache;
 mod cores;

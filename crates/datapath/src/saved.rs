@@ -68,7 +68,7 @@ impl SavedFlow {
 
     fn key(&self) -> Option<(Flow, Mask)> {
         let parsed = parse_key(&self.flow, None).ok()?;
-        Some((parsed.key, crate::shared::exact_in_port(&parsed.mask)))
+        Some((parsed.key, crate::shared::exact_in_port(parsed.mask)))
     }
 }
 
@@ -111,7 +111,7 @@ impl Datapath {
             return None;
         }
         let table = self.shared.table(f.pmd)?;
-        let new = NewMegaflow { ufid: Ufid(f.ufid), key: &key, mask: &mask, actions, stats };
+        let new = NewMegaflow { ufid: Ufid(f.ufid), key: &Arc::new(key), mask: &mask, actions, stats };
         table.put(PutMode::Create, &new).ok().map(|_| ())
     }
 }

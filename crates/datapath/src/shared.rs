@@ -10,7 +10,7 @@ use crate::tuning::Tuning;
 use crate::upcall::{Line, Pending, PendingKind, UpcallQueues};
 use crate::worker::{Sink, View, Worker};
 use clock::Clock;
-use dpif::{Action, Actions, DpFlow, DpifError, FlowStats, PutMode, Upcall, UpcallHandler, UpcallKind};
+use dpif::{Action, DpifError, FlowStats, PutMode, Upcall, UpcallHandler, UpcallKind};
 use flow::{Flow, Mask};
 use netdev::Netdev;
 use packet::Packet;
@@ -170,39 +170,29 @@ impl Shared {
         };
         let reply = handler.upcall(Upcall { kind, packet: &mut item.packet, key: &key, ufid, pmd });
         if let (Some(new), Some(table)) = (reply.flow, &table) {
-            let actions = Arc::new(new.actions);
-            let mask = exact_in_port(&new.mask);
-            let result = self.install(
-                table,
-                &NewMegaflow {
-                    ufid,
-                    key: &key,
-                    mask: &mask,
-                    actions: Arc::clone(&actions),
-                    stats: FlowStats::default(),
-                },
-            );
-            let flow = DpFlow {
-                ufid,
-                key: Arc::new(mask.apply(&key)),
-                mask: Arc::new(mask),
-                actions,
-                stats: FlowStats::default(),
-                pmd,
-            };
-            handler.installed(&flow, result);
+            let (mask, stats) = (exact_in_port(new.mask), FlowStats::default());
+            let new = NewMegaflow { ufid, key: &key, mask: &mask, actions: new.actions, stats };
+            let create =
+                |table: &FlowTable, new: &NewMegaflow<'_>| table.put(PutMode::Create, new).map(|_| ());
+            handler.installed(ufid, pmd, self.install(table, &new, create));
         }
         if !is_miss && reply.actions.is_empty() {
             return Line::new();
         }
-        self.resume(item, &reply.actions, depth)
+        self.in_control(|view, worker| worker.resume(view, item, &reply.actions, depth))
     }
 
-    fn install(&self, table: &FlowTable, new: &NewMegaflow<'_>) -> Result<(), DpifError> {
+    /// Puts in a megaflow by `create`, if there may be one more.
+    pub fn install(
+        &self,
+        table: &FlowTable,
+        new: &NewMegaflow<'_>,
+        create: impl FnOnce(&FlowTable, &NewMegaflow<'_>) -> Result<(), DpifError>,
+    ) -> Result<(), DpifError> {
         if self.flow_count.load(Ordering::Relaxed) >= self.flow_limit.load(Ordering::Relaxed) {
             return Err(DpifError::Full);
         }
-        table.put(PutMode::Create, new).map(|_| ())
+        create(table, new)
     }
 
     /// Another packet may have brought the megaflow meanwhile. Gives the packet back if not.
@@ -216,26 +206,17 @@ impl Shared {
             };
             let Pending { item, key, depth, .. } = *pending;
             flow.stats.add(1, item.packet.len() as u64, key.tcp_flags, worker.now_ms);
-            worker.counters(item.meta.in_port).reinjected.add(1);
-            worker.execute(view, &flow.actions, &mut Items::from_iter([item]), depth);
+            worker.resume(view, item, &flow.actions, depth);
         });
         match unanswered {
             Some(pending) => Err(pending),
             None => Ok(waiting),
         }
     }
-
-    fn resume(&self, item: Item, actions: &Actions, depth: usize) -> Line {
-        self.in_control(|view, worker| {
-            worker.counters(item.meta.in_port).reinjected.add(1);
-            worker.execute(view, actions, &mut Items::from_iter([item]), depth);
-        })
-    }
 }
 
 /// Megaflows are sorted by the port they are for, so that every mask has it.
-pub(crate) fn exact_in_port(mask: &Mask) -> Mask {
-    let mut mask = mask.clone();
+pub(crate) fn exact_in_port(mut mask: Mask) -> Mask {
     mask.in_port = u32::MAX;
     mask
 }

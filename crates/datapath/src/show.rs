@@ -30,6 +30,8 @@ pub(crate) struct Totals {
     signature_hits: u64,
     naps: u64,
     nap_ns: u64,
+    answered: u64,
+    answered_ns: u64,
 }
 
 impl Totals {
@@ -51,6 +53,8 @@ impl Totals {
             &s.signature_hits,
             &s.naps,
             &s.nap_ns,
+            &s.answered,
+            &s.answered_ns,
         ]) {
             *sum += n.get();
         }
@@ -63,7 +67,7 @@ impl Totals {
         self
     }
 
-    fn fields_mut(&mut self) -> [&mut u64; 16] {
+    fn fields_mut(&mut self) -> [&mut u64; 18] {
         [
             &mut self.received,
             &mut self.recirculated,
@@ -81,6 +85,8 @@ impl Totals {
             &mut self.signature_hits,
             &mut self.naps,
             &mut self.nap_ns,
+            &mut self.answered,
+            &mut self.answered_ns,
         ]
     }
 
@@ -367,8 +373,9 @@ fn perf_packets(out: &mut String, t: &Totals, seconds: f64) {
         let asked = ratio(t.subtables_asked, t.table_hits);
         let _ = writeln!(out, "  - Megaflow hits:    {n:12}  ({share:5.1} %, {asked:.2} subtbl lookups/hit)");
         let (n, share) = (t.upcalls(), percent(t.upcalls(), passes));
-        // Upcalls are answered elsewhere and take none of this thread's time.
-        let _ = writeln!(out, "  - Upcalls:          {n:12}  ({share:5.1} %, {:.1} us/upcall)", 0.0);
+        // Those that handlers answer take none of this thread's time.
+        let each = ratio(t.answered_ns, t.answered) / 1000.0;
+        let _ = writeln!(out, "  - Upcalls:          {n:12}  ({share:5.1} %, {each:.1} us/upcall)");
         let _ = writeln!(out, "  - Lost upcalls:     {:12}  ({:5.1} %)", t.lost, percent(t.lost, passes));
     }
     if t.sent == 0 {

@@ -1,5 +1,6 @@
 //! Polling threads and socket threads: their loops.
 
+use crate::attend::Desk;
 use crate::cores::PMD_NAME;
 use crate::counter::Counter;
 use crate::flow_table::FlowTable;
@@ -7,6 +8,7 @@ use crate::perf::{Perf, Recorder};
 use crate::port::LocalPort;
 use crate::shared::Shared;
 use crate::tuning::BUSY_BATCH;
+use crate::upcall::Pending;
 use crate::usage::Usage;
 use crate::watch::Watch;
 use crate::worker::{Sink, View, Worker, WorkerStats};
@@ -157,6 +159,7 @@ pub(crate) fn start(
         flush_at: None,
         nap_us: 0,
         recorder: Recorder::new(Arc::clone(&perf)),
+        held: None,
     };
     let (wake, name) = match kind {
         Kind::Socket => {
@@ -219,6 +222,8 @@ struct Poller {
     /// How long the next nap is to be.
     nap_us: u32,
     recorder: Recorder,
+    /// An upcall that the thread has taken and not answered yet.
+    held: Option<Box<Pending>>,
 }
 
 impl Poller {
@@ -230,13 +235,14 @@ impl Poller {
         while !self.is_stopping {
             self.read_mail(None);
             self.keep_time();
-            let mut received = 0;
+            let (mut received, mut is_busy) = (0, false);
             for at in 0..self.rx.len() {
                 let n = self.poll(at);
                 received += n;
-                if n >= BUSY_BATCH {
-                    self.nap_us = 0;
-                }
+                is_busy |= n >= BUSY_BATCH;
+            }
+            if is_busy {
+                self.nap_us = 0;
             }
             self.reader.quiesce();
             self.flush_if_due();
@@ -244,9 +250,38 @@ impl Poller {
                 self.now = self.watch.now();
                 std::hint::spin_loop();
             }
-            self.account(&mut last, received);
+            let helped = self.held.is_some() || !self.shared.queues.is_idle();
+            if helped {
+                self.help_handlers(is_busy);
+            }
+            self.account(&mut last, received > 0 || helped);
             self.record();
             self.nap(&mut last);
+        }
+        if let Some(held) = self.held.take() {
+            self.shared.queues.give_back(held);
+        }
+        if !self.shared.queues.is_idle() {
+            self.shared.queues.wake_one();
+        }
+    }
+
+    /// Answers some of the upcalls that wait, if there is time, and wakes a handler for those that are left.
+    #[inline(never)]
+    fn help_handlers(&mut self, is_busy: bool) {
+        let Poller { shared, reader, worker, table, held, rx, .. } = self;
+        // It has all ports before it gets its first queue, and may lack some without.
+        let may_help = !is_busy && rx.iter().any(Option::is_some);
+        if may_help {
+            let mut desk = Desk { shared, reader, worker, table, held };
+            self.now = desk.attend(&self.watch, self.now);
+        }
+        let queues = &self.shared.queues;
+        if let Some(held) = self.held.take_if(|_| !may_help) {
+            queues.give_back(held);
+        }
+        if !may_help || queues.is_too_much() {
+            queues.wake_one();
         }
     }
 
@@ -328,7 +363,10 @@ impl Poller {
                 self.reader.quiesce();
             }
             self.now = Instant::now();
-            self.account(&mut last, received);
+            self.account(&mut last, received > 0);
+            if !self.shared.queues.is_idle() {
+                self.shared.queues.wake_one();
+            }
             if received > 0 {
                 // Whoever shares the core may send more before this thread looks again: fewer, fuller batches.
                 std::thread::yield_now();
@@ -383,13 +421,13 @@ impl Poller {
         }
     }
 
-    fn account(&self, last: &mut Instant, received: usize) {
+    fn account(&self, last: &mut Instant, is_busy: bool) {
         let now = self.now;
         let ns = now.duration_since(*last).as_nanos() as u64;
         *last = now;
         let stats = &self.worker.stats;
         stats.iterations.add(1);
-        if received > 0 {
+        if is_busy {
             stats.busy_iterations.add(1);
             stats.busy_ns.add(ns);
         } else {

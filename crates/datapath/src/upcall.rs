@@ -2,24 +2,29 @@
 //!
 //! Each port has a queue of its own. A port may use as much of the common space as is still free, and no
 //! more than its queue holds: one port that floods leaves at least half of the space to the others, two
-//! leave a third, and so on. Handlers serve the ports in turn.
+//! leave a third, and so on. Handlers serve the ports in turn; polling threads with time to spare help
+//! ([`crate::attend`]), and leave to handlers what only those can answer.
 
 use crate::item::{Item, PacketMeta};
+use arrayvec::ArrayVec;
 use crossbeam_queue::SegQueue;
 use dpif::Userdata;
 use flow::Flow;
 use parking_lot::RwLock;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::thread::Thread;
 
 /// Packets that wait for handlers, over all ports.
-pub const UPCALLS_MAX: usize = 4096;
-/// Packets of one port that wait for handlers.
-pub const UPCALLS_PER_PORT_MAX: usize = 1024;
+pub const UPCALLS_MAX: usize = 16_384;
+/// Packets of one port that wait for handlers: room for what comes while a core is with somebody else for some tens
+/// of milliseconds.
+pub const UPCALLS_PER_PORT_MAX: usize = 8192;
 /// Packets that a handler takes from one port before it turns to the next.
 const QUANTUM: usize = 8;
+/// Packets that a polling thread which answers itself wakes no handler for: it is through with them sooner.
+const LEFT_TO_ONE: usize = 64;
 
 pub(crate) enum PendingKind {
     Miss,
@@ -30,7 +35,7 @@ pub(crate) enum PendingKind {
 pub(crate) struct Pending {
     pub kind: PendingKind,
     pub item: Item,
-    pub key: Box<Flow>,
+    pub key: Arc<Flow>,
     /// Recirculations so far.
     pub depth: usize,
     /// Whose table the megaflow belongs to.
@@ -59,7 +64,11 @@ pub(crate) struct UpcallQueues {
     total: AtomicUsize,
     /// Ports with work, each at most once.
     ready: SegQueue<Arc<PortQueue>>,
+    /// What polling threads took and could not answer; part of `total`.
+    heavy: SegQueue<Box<Pending>>,
     handlers: RwLock<Vec<Arc<Sleeper>>>,
+    /// Upcalls that handlers have answered.
+    pub by_handlers: AtomicU64,
 }
 
 /// A handler thread as those see it that have work for it.
@@ -70,15 +79,22 @@ pub(crate) struct Sleeper {
 
 impl UpcallQueues {
     pub fn new() -> Self {
-        UpcallQueues { total: AtomicUsize::new(0), ready: SegQueue::new(), handlers: RwLock::default() }
+        UpcallQueues {
+            total: AtomicUsize::new(0),
+            ready: SegQueue::new(),
+            heavy: SegQueue::new(),
+            handlers: RwLock::default(),
+            by_handlers: AtomicU64::new(0),
+        }
     }
 
     pub fn port(&self) -> Arc<PortQueue> {
         Arc::new(PortQueue { waiting: SegQueue::new(), is_listed: AtomicBool::new(false) })
     }
 
-    /// Puts a packet in line, or returns it if the port has had its share. Never waits. Threads that push at
-    /// the same moment may exceed a limit by one packet each.
+    /// Puts a packet in line, or returns it if the port has had its share. Never waits, and wakes nobody: the
+    /// caller does that ([`UpcallQueues::wake_one`]) when it is done. Threads that push at the same moment may exceed
+    /// a limit by one packet each.
     pub fn push(&self, port: &Arc<PortQueue>, pending: Box<Pending>) -> Result<(), Box<Pending>> {
         let free = UPCALLS_MAX.saturating_sub(self.total.load(Ordering::Relaxed));
         if port.waiting.len() >= free.min(UPCALLS_PER_PORT_MAX) {
@@ -95,13 +111,29 @@ impl UpcallQueues {
         fence(Ordering::SeqCst);
         if !port.is_listed.swap(true, Ordering::AcqRel) {
             self.ready.push(Arc::clone(port));
-            self.wake_one();
         }
+    }
+
+    /// Whether nothing waits, at a glance.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.total.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether handlers have to help a thread that answers itself.
+    pub fn is_too_much(&self) -> bool {
+        !self.heavy.is_empty() || self.total.load(Ordering::Relaxed) > LEFT_TO_ONE
+    }
+
+    /// Leaves to handlers what [`UpcallQueues::pop_one`] gave.
+    pub fn give_back(&self, pending: Box<Pending>) {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        self.heavy.push(pending);
     }
 
     /// Wakes a handler that sleeps. If the list of handlers is just being changed, whoever changes it looks
     /// for work afterwards.
-    fn wake_one(&self) {
+    pub fn wake_one(&self) {
         // Either a handler sees the work before it sleeps, or we see it asleep.
         fence(Ordering::SeqCst);
         let Some(handlers) = self.handlers.try_read() else { return };
@@ -113,17 +145,40 @@ impl UpcallQueues {
         }
     }
 
-    /// The next few packets, all of one port; empty if none wait.
+    /// The next few packets for a handler, all of one port; empty if none wait.
     pub fn pop(&self) -> Line {
-        let Some(port) = self.ready.pop() else { return Line::new() };
-        let taken: Line = std::iter::from_fn(|| port.waiting.pop()).take(QUANTUM).collect();
-        self.total.fetch_sub(taken.len(), Ordering::Relaxed);
-        port.is_listed.store(false, Ordering::Release);
-        fence(Ordering::SeqCst);
-        if !port.waiting.is_empty() {
-            self.list(&port);
+        let heavy: Line = std::iter::from_fn(|| self.heavy.pop()).take(QUANTUM).collect();
+        if heavy.is_empty() {
+            let taken = self.take(QUANTUM).collect();
+            if !self.ready.is_empty() {
+                self.wake_one();
+            }
+            return taken;
         }
-        taken
+        self.total.fetch_sub(heavy.len(), Ordering::Relaxed);
+        if !self.heavy.is_empty() {
+            self.wake_one();
+        }
+        heavy
+    }
+
+    /// The next packet, for a thread that polls. Those that only handlers can answer are not among them.
+    pub fn pop_one(&self) -> Option<Box<Pending>> {
+        self.take(1).next()
+    }
+
+    fn take(&self, most: usize) -> impl Iterator<Item = Box<Pending>> + use<> {
+        let mut taken: ArrayVec<Box<Pending>, QUANTUM> = ArrayVec::new();
+        if let Some(port) = self.ready.pop() {
+            taken.extend(std::iter::from_fn(|| port.waiting.pop()).take(most.min(QUANTUM)));
+            self.total.fetch_sub(taken.len(), Ordering::Relaxed);
+            port.is_listed.store(false, Ordering::Release);
+            fence(Ordering::SeqCst);
+            if !port.waiting.is_empty() {
+                self.list(&port);
+            }
+        }
+        taken.into_iter()
     }
 
     #[cfg(test)]
@@ -147,7 +202,7 @@ impl UpcallQueues {
     pub fn sleep(&self, handler: &Sleeper, stop: &AtomicBool) {
         handler.is_asleep.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        if self.ready.is_empty() && !stop.load(Ordering::SeqCst) {
+        if self.ready.is_empty() && self.heavy.is_empty() && !stop.load(Ordering::SeqCst) {
             std::thread::park_timeout(std::time::Duration::from_millis(500));
         }
         handler.is_asleep.store(false, Ordering::SeqCst);
@@ -166,7 +221,7 @@ mod tests {
 
     fn pending(in_port: u32) -> Box<Pending> {
         let item = Item { packet: Packet::from_slice(&[0; 60]), meta: PacketMeta::of_port(in_port) };
-        Box::new(Pending { kind: PendingKind::Miss, item, key: Box::default(), depth: 0, pmd: None })
+        Box::new(Pending { kind: PendingKind::Miss, item, key: Arc::default(), depth: 0, pmd: None })
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub(crate) struct WorkerStats {
     /// Nanoseconds in iterations that found packets, and in the others (sleep not counted).
     pub busy_ns: Counter,
     pub idle_ns: Counter,
+    /// Upcalls that this thread has answered itself, and the time that took; part of the above.
+    pub answered: Counter,
+    pub answered_ns: Counter,
     /// Naps between iterations (`pmd-maxsleep`), and their time.
     pub naps: Counter,
     pub nap_ns: Counter,
@@ -235,7 +238,7 @@ impl Worker {
             if missed & (1 << i) != 0
                 && let Some(item) = slot.take()
             {
-                self.upcall(PendingKind::Miss, item, Box::new(keys[i].clone()), depth);
+                self.upcall(PendingKind::Miss, item, Arc::new(keys[i].clone()), depth);
             }
         }
         self.spare_keys.push(keys);
@@ -315,7 +318,7 @@ impl Worker {
     }
 
     /// Hands a packet to the switch, or drops it if there is no room.
-    pub fn upcall(&mut self, kind: PendingKind, item: Item, key: Box<Flow>, depth: usize) {
+    pub fn upcall(&mut self, kind: PendingKind, item: Item, key: Arc<Flow>, depth: usize) {
         let is_miss = matches!(kind, PendingKind::Miss);
         let pending = Box::new(Pending { kind, item, key, depth, pmd: self.pmd });
         let in_port = pending.meta().in_port;

@@ -119,7 +119,7 @@ pub struct Upcall<'a> {
     pub kind: UpcallKind,
     pub packet: &'a mut Packet,
     /// The packet's key in datapath terms.
-    pub key: &'a Flow,
+    pub key: &'a Arc<Flow>,
     pub ufid: Ufid,
     /// Which polling thread saw it; `None` for the thread of ports that are not polled.
     pub pmd: Option<u32>,
@@ -137,7 +137,7 @@ pub enum UpcallKind {
 #[derive(Clone, Debug, Default)]
 pub struct UpcallReply {
     /// What to do with this packet.
-    pub actions: Actions,
+    pub actions: Arc<Actions>,
     /// The megaflow to install for those that follow, if any.
     pub flow: Option<NewFlow>,
 }
@@ -147,16 +147,29 @@ pub struct UpcallReply {
 pub struct NewFlow {
     pub mask: Mask,
     /// Usually the same as the reply's actions; differs where this very packet needs more.
-    pub actions: Actions,
+    pub actions: Arc<Actions>,
 }
 
-/// The switch, seen from the datapath. Called from handler threads and, for ports that are not polled by
-/// a thread of their own, from the thread that injects the packet; never from a PMD.
+/// Why a question is not answered by [`UpcallHandler::try_upcall`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Declined {
+    /// Somebody has what the answer needs; later it may do.
+    Busy,
+    /// The answer changes tables, or takes long: [`UpcallHandler::upcall`] gives it.
+    Heavy,
+}
+
+/// The switch, seen from the datapath. `upcall` is called from handler threads and, for ports that are not polled by
+/// a thread of their own, from the thread that injects the packet; never from a PMD, which may only try.
 pub trait UpcallHandler: Send + Sync {
     fn upcall(&self, upcall: Upcall<'_>) -> UpcallReply;
+    /// As `upcall`, for a thread that polls and has nothing better to do. If it declines, nothing has happened.
+    fn try_upcall(&self, _upcall: Upcall<'_>) -> Result<UpcallReply, Declined> {
+        Err(Declined::Heavy)
+    }
     /// The datapath installed the flow that a reply asked for (so that the switch may start looking
-    /// after it), or could not.
-    fn installed(&self, flow: &DpFlow, result: Result<(), DpifError>);
+    /// after it), or could not. Threads that only try report failures only.
+    fn installed(&self, ufid: Ufid, pmd: Option<u32>, result: Result<(), DpifError>);
 }
 
 /// How to change a megaflow that exists.
@@ -285,6 +298,10 @@ pub trait Dpif: Send + Sync {
     ) -> Result<Option<FlowStats>, DpifError>;
     /// Removes a megaflow and returns its last counters.
     fn flow_del(&self, ufid: Ufid, pmd: Option<u32>) -> Result<FlowStats, DpifError>;
+    /// As [`Dpif::flow_del`] for each of many of one table; what has to be waited for is waited for once.
+    fn flows_del(&self, ufids: &[Ufid], pmd: Option<u32>) -> Vec<Result<FlowStats, DpifError>> {
+        ufids.iter().map(|ufid| self.flow_del(*ufid, pmd)).collect()
+    }
     fn flow_get(&self, ufid: Ufid, pmd: Option<u32>) -> Result<DpFlow, DpifError>;
     /// Every megaflow, a consistent copy of each, not of the set.
     fn flow_dump(&self) -> Vec<DpFlow>;

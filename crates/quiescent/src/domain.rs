@@ -12,6 +12,9 @@ type State = CachePadded<AtomicU64>;
 
 const OFFLINE: u64 = u64::MAX;
 
+/// What one call of [`Domain::retire`] drops at most: no writer pays for all that others have taken out.
+const DROPPED_AT_ONCE: usize = 64;
+
 /// Readers and the garbage that waits for them. Dropping it frees all garbage: it outlives its readers.
 pub struct Domain {
     epoch: CachePadded<AtomicU64>,
@@ -52,17 +55,21 @@ impl Domain {
     pub fn retire(&self, garbage: impl Any + Send) {
         let due = self.next_epoch();
         self.garbage.lock().push_back((due, Box::new(garbage)));
-        self.collect();
+        self.collect_up_to(DROPPED_AT_ONCE);
     }
 
     /// Drops what may go by now. Does not wait.
     pub fn collect(&self) {
+        self.collect_up_to(usize::MAX);
+    }
+
+    fn collect_up_to(&self, most: usize) {
         let reached = self.reached();
         let mut due = Vec::new();
         {
             let mut garbage = self.garbage.lock();
             // Two writers may have queued theirs out of order; the earlier then waits for the later.
-            while garbage.front().is_some_and(|(epoch, _)| *epoch <= reached) {
+            while due.len() < most && garbage.front().is_some_and(|(epoch, _)| *epoch <= reached) {
                 due.extend(garbage.pop_front());
             }
         }

@@ -27,60 +27,110 @@ struct Slots<T> {
 
 impl<T> Slots<T> {
     fn with_capacity(slots: usize) -> Self {
-        let slots = slots.next_power_of_two();
-        let empty = |_| Slot { hash: AtomicU64::new(0), value: AtomicPtr::new(std::ptr::null_mut()) };
-        Slots { slots: (0..slots).map(empty).collect() }
+        let slots = Box::new_zeroed_slice(slots.next_power_of_two());
+        // SAFETY: all bytes zero are a hash of 0 and a null pointer; fresh memory is not even touched for that.
+        Slots { slots: unsafe { slots.assume_init() } }
     }
 
     /// The slots to look at for `hash`, in order.
     #[inline]
     fn probe(&self, hash: u64) -> impl Iterator<Item = &Slot<T>> {
+        self.places(hash).map(|at| &self.slots[at])
+    }
+
+    /// Indices of the slots to look at for `hash`, in order.
+    #[inline]
+    fn places(&self, hash: u64) -> impl Iterator<Item = usize> + use<T> {
         let mask = self.slots.len() - 1;
         let start = hash as usize & mask;
-        (0..self.slots.len()).map(move |i| &self.slots[(start + i) & mask])
+        (0..self.slots.len()).map(move |i| (start + i) & mask)
     }
 
     fn values(&self) -> impl Iterator<Item = (u64, *mut T)> {
-        let read = |s: &Slot<T>| (s.hash.load(Ordering::Relaxed), s.value.load(Ordering::Relaxed));
-        self.slots.iter().map(read).filter(|(_, v)| !v.is_null() && *v != gone())
+        self.slots.iter().filter_map(Slot::read)
     }
 
-    /// Writes to the first free slot. Only the writer may call this.
-    fn put(&self, hash: u64, value: *mut T) -> Placed {
-        for slot in self.probe(hash) {
+    /// Writes to the first free slot; returns where that is. Only the writer may call this.
+    fn put(&self, hash: u64, value: *mut T) -> Option<Placed> {
+        for at in self.places(hash) {
+            let slot = &self.slots[at];
             let old = slot.value.load(Ordering::Relaxed);
             if old.is_null() || old == gone() {
                 // A reader between the two stores sees the new hash with the old (empty) value, or passes
                 // by on the old hash: both as if it had come before.
                 slot.hash.store(hash, Ordering::Relaxed);
                 slot.value.store(value, Ordering::Release);
-                return if old.is_null() { Placed::Fresh } else { Placed::Reused };
+                return Some(Placed { at, is_fresh: old.is_null() });
             }
         }
-        Placed::Nowhere
+        None
+    }
+
+    /// Where the first value with this hash is for which `is_it` holds. Only the writer may call this.
+    fn place_of(&self, hash: u64, is_it: impl Fn(*mut T) -> bool) -> Option<usize> {
+        for at in self.places(hash) {
+            let slot = &self.slots[at];
+            let value = slot.value.load(Ordering::Relaxed);
+            if value.is_null() {
+                return None;
+            }
+            if value != gone() && slot.hash.load(Ordering::Relaxed) == hash && is_it(value) {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    fn clear(&self, at: usize) {
+        self.slots[at].value.store(gone(), Ordering::Release);
     }
 }
 
-#[derive(PartialEq)]
-enum Placed {
-    Fresh,
-    Reused,
-    Nowhere,
+impl<T> Slot<T> {
+    /// The slot's hash and value, if it has one.
+    fn read(&self) -> Option<(u64, *mut T)> {
+        let value = self.value.load(Ordering::Relaxed);
+        (!value.is_null() && value != gone()).then(|| (self.hash.load(Ordering::Relaxed), value))
+    }
+}
+
+/// Where a value was put.
+struct Placed {
+    at: usize,
+    /// Nothing was there before.
+    is_fresh: bool,
 }
 
 /// What only the writer knows.
-#[derive(Default)]
-struct Writer {
+struct Writer<T> {
     values: usize,
     /// Slots that are not null any more.
     used: usize,
+    /// The array that will take the place of the present one.
+    next: Option<Next<T>>,
+}
+
+/// An array that is being filled, a few slots with each insertion, so that none takes long. Readers do not see it
+/// before it is complete.
+struct Next<T> {
+    slots: Slots<T>,
+    used: usize,
+    /// Slots of the present array below this are in here too.
+    done: usize,
+}
+
+impl<T> Next<T> {
+    fn put(&mut self, hash: u64, value: *mut T) {
+        let placed = self.slots.put(hash, value);
+        self.used += usize::from(placed.is_some_and(|p| p.is_fresh));
+    }
 }
 
 /// A hash table of `Arc<T>`. Hashes are the caller's; several values may share one.
 pub struct Table<T: Send + Sync + 'static> {
     domain: Arc<Domain>,
     slots: Snapshot<Slots<T>>,
-    writer: Mutex<Writer>,
+    writer: Mutex<Writer<T>>,
 }
 
 /// A value in a [`Table`], borrowed for as long as the guard lasts.
@@ -124,13 +174,16 @@ impl<'g, T> Shared<'g, T> {
 }
 
 const SMALLEST: usize = 16;
+/// Slots that each insertion moves while the table grows. It begins at half of the slots in use, so that it is
+/// through long before three quarters are.
+const STEP: usize = 16;
 
 impl<T: Send + Sync + 'static> Table<T> {
     pub fn new(domain: &Arc<Domain>) -> Self {
         Table {
             domain: Arc::clone(domain),
             slots: Snapshot::new(domain, Slots::with_capacity(SMALLEST)),
-            writer: Mutex::default(),
+            writer: Mutex::new(Writer { values: 0, used: 0, next: None }),
         }
     }
 
@@ -174,57 +227,68 @@ impl<T: Send + Sync + 'static> Table<T> {
     /// Adds a value. Does not look for an equal one.
     pub fn insert(&self, hash: u64, value: Arc<T>) {
         let mut writer = self.writer.lock();
-        // SAFETY: only `rebuild` publishes, under the writer's lock, and this reference is not used after.
-        if (writer.used + 1) * 4 > unsafe { self.slots.load_as_writer() }.slots.len() * 3 {
-            self.rebuild(&mut writer);
-        }
         let value = Arc::into_raw(value).cast_mut();
-        // SAFETY: as above; nothing publishes any more before the lock is released.
-        match unsafe { self.slots.load_as_writer() }.put(hash, value) {
-            Placed::Fresh => writer.used += 1,
-            Placed::Reused => {}
-            // SAFETY: never happens, as a quarter of the slots is free; if it did, the value is still ours.
-            Placed::Nowhere => return drop(unsafe { Arc::from_raw(value) }),
+        // SAFETY: only `grow` publishes, under the writer's lock, and this reference is not used after.
+        let now = unsafe { self.slots.load_as_writer() };
+        if writer.next.is_none() && (writer.used + 1) * 2 > now.slots.len() {
+            let room = (writer.values + 1 + now.slots.len() / STEP) * 2;
+            let slots = Slots::with_capacity(room.max(SMALLEST));
+            writer.next = Some(Next { slots, used: 0, done: 0 });
         }
+        let Some(placed) = now.put(hash, value) else {
+            // SAFETY: never happens, as a quarter of the slots is free; if it did, the value is still ours.
+            return drop(unsafe { Arc::from_raw(value) });
+        };
+        writer.used += usize::from(placed.is_fresh);
         writer.values += 1;
+        if let Some(next) = &mut writer.next {
+            if placed.at < next.done {
+                next.put(hash, value);
+            }
+            self.grow(&mut writer);
+        }
     }
 
     /// Takes out the first value with this hash for which `is_it` holds. Readers may hold it until their
     /// next quiescent state.
     pub fn remove(&self, hash: u64, is_it: impl Fn(&T) -> bool) -> Option<Arc<T>> {
         let mut writer = self.writer.lock();
-        // SAFETY: only `rebuild` publishes, under the writer's lock, which we hold.
-        for slot in unsafe { self.slots.load_as_writer() }.probe(hash) {
-            let value = slot.value.load(Ordering::Relaxed);
-            if value.is_null() {
-                return None;
-            }
-            let matches = |v: *mut T| {
-                // SAFETY: under the writer's lock values in slots stay where they are.
-                v != gone() && slot.hash.load(Ordering::Relaxed) == hash && is_it(unsafe { &*v })
-            };
-            if matches(value) {
-                slot.value.store(gone(), Ordering::Release);
-                writer.values -= 1;
-                // SAFETY: from `Arc::into_raw` in `insert`, taken out of the only slot that held it.
-                let value = unsafe { Arc::from_raw(value) };
-                self.domain.retire(Arc::clone(&value));
-                return Some(value);
-            }
+        // SAFETY: only `grow` publishes, under the writer's lock, which we hold.
+        let now = unsafe { self.slots.load_as_writer() };
+        // SAFETY: under the writer's lock values in slots stay where they are.
+        let at = now.place_of(hash, |v| is_it(unsafe { &*v }))?;
+        let value = now.slots[at].value.load(Ordering::Relaxed);
+        now.clear(at);
+        if let Some(next) = writer.next.as_mut().filter(|next| at < next.done)
+            && let Some(at) = next.slots.place_of(hash, |v| v == value)
+        {
+            next.slots.clear(at);
         }
-        None
+        writer.values -= 1;
+        // SAFETY: from `Arc::into_raw` in `insert`, taken out of the only array that readers look at, and of the
+        // one that they will.
+        let value = unsafe { Arc::from_raw(value) };
+        drop(writer);
+        self.domain.retire(Arc::clone(&value));
+        Some(value)
     }
 
-    /// Moves all values to a new array with room for as many again.
-    fn rebuild(&self, writer: &mut Writer) {
+    /// Moves some values to the next array, and puts it in force when all are there.
+    fn grow(&self, writer: &mut Writer<T>) {
+        let Some(next) = &mut writer.next else { return };
         // SAFETY: only we publish, as the holder of the writer's lock, after the last use of this.
-        let old = unsafe { self.slots.load_as_writer() };
-        let new = Slots::with_capacity((writer.values * 3).max(SMALLEST));
-        for (hash, value) in old.values() {
-            new.put(hash, value);
+        let now = unsafe { self.slots.load_as_writer() };
+        let end = (next.done + STEP).min(now.slots.len());
+        for (hash, value) in now.slots[next.done..end].iter().filter_map(Slot::read) {
+            next.put(hash, value);
         }
-        writer.used = writer.values;
-        self.slots.publish(new);
+        next.done = end;
+        if end == now.slots.len()
+            && let Some(next) = writer.next.take()
+        {
+            writer.used = next.used;
+            self.slots.publish(next.slots);
+        }
     }
 }
 
@@ -276,5 +340,39 @@ mod tests {
         let mut reader = domain.reader();
         let guard = reader.pin();
         assert!(table.slots.load(&guard).slots.len() <= 2 * SMALLEST);
+    }
+
+    /// Values that come and go while an array is being filled, against a list.
+    #[test]
+    fn growth_in_steps_loses_nothing_and_brings_nothing_back() {
+        let domain = Domain::new();
+        let table = Table::new(&domain);
+        let mut reader = domain.reader();
+        let mut present = std::collections::BTreeSet::new();
+        let hash = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let mut state = 1u64;
+        let mut growing = 0;
+        for round in 0..if cfg!(miri) { 400 } else { 20_000u64 } {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let n = (state >> 33) % 8_000;
+            if present.remove(&n) {
+                assert!(table.remove(hash(n), |v| *v == n).is_some());
+            } else {
+                table.insert(hash(n), Arc::new(n));
+                present.insert(n);
+            }
+            growing += usize::from(table.writer.lock().next.is_some());
+            {
+                let guard = reader.pin();
+                for n in [n, round % 8_000] {
+                    assert_eq!(table.find(&guard, hash(n), |v| *v == n).is_some(), present.contains(&n));
+                }
+            }
+            reader.quiesce();
+        }
+        assert!(growing > 10, "arrays are filled over many steps: {growing}");
+        assert_eq!(table.len(), present.len());
+        present.iter().for_each(|n| assert!(table.remove(hash(*n), |v| v == n).is_some()));
+        assert!(table.is_empty());
     }
 }

@@ -25,7 +25,7 @@ fn exactly(a: u64, b: u64) -> f64 {
 
 const COLUMNS: [&str; 7] =
     ["cycles/it", "packets/it", "cycles/pkt", "pkts/batch", "max vhost qlen", "upcalls/it", "cycles/upcall"];
-/// Upcalls are answered by other threads, and take none of this one's cycles.
+/// Upcalls are answered by other threads, or in a later turn, of which they are a part that is not told apart here.
 const CYCLES_PER_UPCALL: u64 = 0;
 
 impl Perf {

@@ -148,7 +148,7 @@ fn userspace_actions_carry_their_data_up_and_the_answer_down() {
     let switch = Switch::new(move |u| match &u.kind {
         UpcallKind::Miss => reply(vec![up(Userdata::Opaque(vec![1])), slow.clone()]),
         UpcallKind::Action(Userdata::Opaque(_)) => UpcallReply::default(),
-        UpcallKind::Action(_) => UpcallReply { actions: vec![Action::Output(PortNo(2))], flow: None },
+        UpcallKind::Action(_) => UpcallReply { actions: vec![Action::Output(PortNo(2))].into(), flow: None },
     });
     let dp = datapath(&[&a, &b], &switch);
     inject(&dp, &udp(1, 100));

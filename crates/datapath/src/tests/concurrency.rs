@@ -1,10 +1,12 @@
 //! Threads: nothing is lost, nothing is counted twice, and quiet ports are heard.
 
 use super::fake::*;
+use crate::Datapath;
 use crate::{Core, PollConfig};
 use dpif::*;
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const PACKETS: u64 = 20_000;
 
@@ -95,23 +97,24 @@ fn counters_of_removed_flows_are_final() {
 fn handlers_come_and_go() {
     let (a, b) = (Wire::new("a", false, 1, true), Wire::new("b", false, 1, true));
     // Nothing is installed: every packet is an upcall.
-    let switch = Switch::new(|_| UpcallReply { actions: vec![Action::Output(PortNo(2))], flow: None });
+    let switch = Switch::new(|_| UpcallReply { actions: vec![Action::Output(PortNo(2))].into(), flow: None });
     let dp = datapath(&[&a, &b], &switch);
     traffic(&dp, &a, &b, 1, |round| dp.set_handlers(round as usize % 4));
 }
 
 #[test]
 fn a_flood_of_new_flows_does_not_silence_another_port() {
+    const FLOOD: u32 = 2 * crate::UPCALLS_MAX as u32;
     let wires: Vec<_> = ["flood", "quiet", "out"].map(|n| Wire::new(n, false, 1, true)).into();
     let (go, wait) = std::sync::mpsc::channel::<()>();
     let wait = parking_lot::Mutex::new(wait);
     // The switch is busy until the flood is over.
     let switch = Switch::new(move |_| {
         let _ = wait.lock().recv();
-        UpcallReply { actions: vec![Action::Output(PortNo(3))], flow: None }
+        UpcallReply { actions: vec![Action::Output(PortNo(3))].into(), flow: None }
     });
     let dp = datapath(&wires.iter().collect::<Vec<_>>(), &switch);
-    for n in 0..8000 {
+    for n in 0..FLOOD {
         wires[0].arrive(0, &udp(n, 60));
     }
     eventually("the flood", || wires[0].backlog() == 0);
@@ -126,7 +129,7 @@ fn a_flood_of_new_flows_does_not_silence_another_port() {
     });
     let (flood, quiet) = (dp.port_totals(PortNo(1)).unwrap(), dp.port_totals(PortNo(2)).unwrap());
     assert_eq!((quiet.dropped, quiet.output), (0, 200));
-    assert_eq!(flood.dropped + flood.upcalled, 8000);
+    assert_eq!(flood.dropped + flood.upcalled, u64::from(FLOOD));
     assert!(flood.dropped > 0 && dp.stats().lost == flood.dropped);
 }
 
@@ -142,4 +145,84 @@ fn a_descriptor_that_lies_keeps_nobody_busy() {
     a.arrive(0, &udp(1, 60));
     b.arrive(0, &udp(1, 60));
     eventually("both packets", || b.count() == 2);
+}
+
+/// Two polled wires and a thread for them, before a switch.
+fn polled(switch: &Arc<Switch>) -> (Arc<Wire>, Arc<Wire>, Arc<Datapath>) {
+    let (a, b) = (Wire::new("a", true, 1, true), Wire::new("b", true, 1, true));
+    let dp = datapath(&[&a, &b], switch);
+    let machine = vec![crate::Core { id: 0, numa: 0 }];
+    dp.configure_polling(crate::PollConfig { machine, pmd_cores: Some(vec![0]), ..dp.polling_config() });
+    (a, b, dp)
+}
+
+fn is_balanced(dp: &Datapath) -> bool {
+    let t = dp.port_totals(PortNo(1)).unwrap();
+    t.received + t.reinjected == t.output + t.upcalled + t.finished + t.dropped
+}
+
+#[test]
+fn a_thread_with_time_to_spare_answers_while_handlers_hang() {
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = parking_lot::Mutex::new(wait);
+    let to_b = || reply(vec![Action::Output(PortNo(2))]);
+    let hang = move |_: &Upcall<'_>| {
+        let _ = wait.lock().recv();
+        to_b()
+    };
+    // The first packet hangs a handler; the thread answers the others, of which each is a flow of its own.
+    let tried = |u: &Upcall<'_>| {
+        if u.key.nw_dst & 0xffff == 0 {
+            Err(Declined::Heavy)
+        } else {
+            Ok(reply(vec![Action::Output(PortNo(2))]))
+        }
+    };
+    let switch = Switch::helped(hang, tried);
+    let (a, b, dp) = polled(&switch);
+    for n in 0..1_000 {
+        a.arrive(0, &udp(n, 60));
+    }
+    eventually("what the thread can answer", || b.count() == 999);
+    assert_eq!(dp.flow_count(), 999);
+    assert!(dp.pmd_perf_show(None, crate::PerfShown::default()).contains("- Upcalls:"));
+    drop(go);
+    eventually("what was left to a handler", || b.count() == 1_000);
+    assert_eq!(dp.flow_count(), 1_000);
+    // All are known now.
+    (0..1_000).for_each(|n| a.arrive(0, &udp(n, 60)));
+    eventually("known flows", || b.count() == 2_000);
+    assert_eq!(switch.upcalls.load(Ordering::SeqCst), 1_000);
+    assert!(is_balanced(&dp) && dp.drops().is_empty());
+}
+
+#[test]
+fn what_is_taken_just_now_is_tried_again() {
+    let busy = AtomicU64::new(0);
+    let tried = move |_: &Upcall<'_>| {
+        let is_busy = !busy.fetch_add(1, Ordering::SeqCst).is_multiple_of(3);
+        if is_busy { Err(Declined::Busy) } else { Ok(reply(vec![Action::Output(PortNo(2))])) }
+    };
+    let never = |_: &Upcall<'_>| -> UpcallReply { panic!("no handler is needed for so few") };
+    let switch = Switch::helped(never, tried);
+    let (a, b, dp) = polled(&switch);
+    for n in 0..32 {
+        a.arrive(0, &udp(n, 60));
+        eventually("a packet", || b.count() == u64::from(n) + 1);
+    }
+    assert_eq!((dp.flow_count(), switch.upcalls.load(Ordering::SeqCst)), (32, 32));
+    assert!(is_balanced(&dp) && dp.drops().is_empty());
+}
+
+#[test]
+fn beyond_the_limit_packets_go_out_and_are_not_remembered() {
+    let tried = |_: &Upcall<'_>| Ok(reply(vec![Action::Output(PortNo(2))]));
+    let switch = Switch::helped(|_| reply(vec![Action::Output(PortNo(2))]), tried);
+    let (a, b, dp) = polled(&switch);
+    dp.set_flow_limit(10);
+    (0..50).for_each(|n| a.arrive(0, &udp(n, 60)));
+    eventually("all packets", || b.count() == 50);
+    assert_eq!(dp.flow_count(), 10);
+    let full = |switch: &Switch| switch.installed.lock().iter().filter(|(_, r)| r.is_err()).count();
+    assert_eq!(full(&switch), 40);
 }

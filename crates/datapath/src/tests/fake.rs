@@ -165,11 +165,14 @@ impl TxQueue for FakeTx {
     }
 }
 
+type TryDecide = dyn Fn(&Upcall<'_>) -> Result<UpcallReply, Declined> + Send + Sync;
 type Decide = dyn Fn(&Upcall<'_>) -> UpcallReply + Send + Sync;
 
 /// A switch that decides by closure and notes what it was asked.
 pub struct Switch {
     decide: Box<Decide>,
+    /// What it says to threads that only try.
+    try_decide: Box<TryDecide>,
     pub asked: Mutex<Vec<Flow>>,
     pub upcalls: AtomicU64,
     pub installed: Mutex<Vec<(Ufid, Result<(), DpifError>)>>,
@@ -179,10 +182,21 @@ impl Switch {
     pub fn new(decide: impl Fn(&Upcall<'_>) -> UpcallReply + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Switch {
             decide: Box::new(decide),
+            try_decide: Box::new(|_| Err(Declined::Heavy)),
             asked: Mutex::default(),
             upcalls: AtomicU64::new(0),
             installed: Mutex::default(),
         })
+    }
+
+    /// As [`Switch::new`], with an answer for threads that only try.
+    pub fn helped(
+        decide: impl Fn(&Upcall<'_>) -> UpcallReply + Send + Sync + 'static,
+        try_decide: impl Fn(&Upcall<'_>) -> Result<UpcallReply, Declined> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let mut new = Self::new(decide);
+        Arc::get_mut(&mut new).unwrap().try_decide = Box::new(try_decide);
+        new
     }
 
     /// One that sends everything to `port` and installs megaflows for the input port, the recirculation
@@ -197,13 +211,18 @@ impl UpcallHandler for Switch {
         self.upcalls.fetch_add(1, Ordering::SeqCst);
         let mut asked = self.asked.lock();
         if asked.len() < 1000 {
-            asked.push(upcall.key.clone());
+            asked.push(Flow::clone(upcall.key));
         }
         drop(asked);
         (self.decide)(&upcall)
     }
-    fn installed(&self, flow: &DpFlow, result: Result<(), DpifError>) {
-        self.installed.lock().push((flow.ufid, result));
+    fn try_upcall(&self, upcall: Upcall<'_>) -> Result<UpcallReply, Declined> {
+        let reply = (self.try_decide)(&upcall)?;
+        self.upcalls.fetch_add(1, Ordering::SeqCst);
+        Ok(reply)
+    }
+    fn installed(&self, ufid: Ufid, _: Option<u32>, result: Result<(), DpifError>) {
+        self.installed.lock().push((ufid, result));
     }
 }
 
@@ -219,6 +238,7 @@ pub fn usual_mask() -> Mask {
 }
 
 pub fn reply(actions: Actions) -> UpcallReply {
+    let actions = Arc::new(actions);
     UpcallReply { flow: Some(NewFlow { mask: usual_mask(), actions: actions.clone() }), actions }
 }
 

@@ -35,7 +35,7 @@ proptest! {
     ) {
         let wires: Vec<_> = (1..=8).map(|n| Wire::new(&format!("w{n}"), false, 1, false)).collect();
         // Port 8 stands for "no megaflow": nothing is installed for it.
-        let switch = Switch::new(|_| UpcallReply { actions: vec![Action::Output(PortNo(8))], flow: None });
+        let switch = Switch::new(|_| UpcallReply { actions: vec![Action::Output(PortNo(8))].into(), flow: None });
         let dp = datapath(&wires.iter().collect::<Vec<_>>(), &switch);
         let mut list: Vec<(Flow, Mask, u32, Ufid)> = Vec::new();
         for (n, (frame, mask, what)) in steps.iter().enumerate() {

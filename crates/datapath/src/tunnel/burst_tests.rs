@@ -177,7 +177,7 @@ impl Rig {
         }
         self.worker.flush();
         let Sink::Caller(waiting) = &mut self.worker.sink else { unreachable!() };
-        waiting.drain(..).map(|p| *p.key).collect()
+        waiting.drain(..).map(|p| Flow::clone(&p.key)).collect()
     }
 
     fn put(&self, key: &Flow, change: u8) {
@@ -187,7 +187,8 @@ impl Rig {
             (hash ^ u128::from(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835)
         };
         let ufid = Ufid(key.words().iter().fold(0, mix));
-        let new = NewMegaflow { ufid, key: &key, mask: &mask, actions, stats: FlowStats::default() };
+        let new =
+            NewMegaflow { ufid, key: &Arc::new(key), mask: &mask, actions, stats: FlowStats::default() };
         let _ = self.table.put(PutMode::CreateOrModify, &new);
     }
 

@@ -8,7 +8,7 @@ use crate::config::GlobalConfig;
 use crate::status::bridge::Capabilities;
 use clock::Clock;
 use datapath::Datapath;
-use dpif::{DpFlow, Dpif, DpifError, PortNo, Upcall, UpcallHandler, UpcallReply};
+use dpif::{Dpif, DpifError, PortNo, Ufid, Upcall, UpcallHandler, UpcallReply};
 use netdev::{DummyLevel, Env, Netdev};
 use ofproto::fabric::Fabric;
 use ofproto::monitor::Monitor;
@@ -208,5 +208,5 @@ impl UpcallHandler for Nobody {
     fn upcall(&self, _: Upcall<'_>) -> UpcallReply {
         UpcallReply::default()
     }
-    fn installed(&self, _: &DpFlow, _: Result<(), DpifError>) {}
+    fn installed(&self, _: Ufid, _: Option<u32>, _: Result<(), DpifError>) {}
 }
