@@ -24,7 +24,8 @@ const TICK: Duration = Duration::from_micros(200);
 const SETTLE: Duration = Duration::from_secs(1);
 /// The known flow alone, to see that the rig itself loses nothing.
 const ALONE: Duration = Duration::from_secs(2);
-/// Room for all flows of a run.
+/// Room for all flows of a run: by the database, since Debian's daemon forgets what `upcall/set-flow-limit` says beyond
+/// that, and by the command, since the limit begins lower.
 const FLOW_LIMIT: &str = "2000000";
 /// Makes the switch look at both addresses and both ports, so that every flow is a megaflow of its own.
 const RULES: &str = "in_port=1,udp,actions=multipath(symmetric_l3l4+udp,50,modulo_n,2,0,NXM_NX_REG0[]),output:3\n\
@@ -47,6 +48,8 @@ struct Seen {
     upcalls: u64,
     refused: u64,
     megaflows: u64,
+    /// Memory of the daemon.
+    kib: u64,
 }
 
 /// Milliseconds that the polling thread wanted its core and somebody else had it.
@@ -81,6 +84,10 @@ fn look(sandbox: &Sandbox) -> Seen {
         upcalls: number(&stats, "miss with success upcall:"),
         refused: number(&stats, "miss with failed upcall:"),
         megaflows: number(&sandbox.appctl(&["upcall/show"]), "(current"),
+        kib: number(
+            &std::fs::read_to_string(format!("/proc/{}/status", sandbox.daemon_pid())).unwrap(),
+            "VmRSS:",
+        ),
     }
 }
 
@@ -93,6 +100,7 @@ impl Seen {
             upcalls: self.upcalls - before.upcalls,
             refused: self.refused - before.refused,
             megaflows: self.megaflows.saturating_sub(before.megaflows),
+            kib: self.kib.saturating_sub(before.kib),
         }
     }
 }
@@ -130,7 +138,8 @@ fn run(sandbox: &Sandbox, wires: &[Wire; 2], load: &Load, first: u64) -> Outcome
 fn measure(daemon: &Path, load: &Load) -> [Outcome; 2] {
     let wires = [Wire::new("churn-a"), Wire::new("churn-b")];
     let sandbox = Sandbox::with_daemon(daemon, &["--disable-system"]);
-    configure(&sandbox, &["other_config:max-idle=60000"], "secure");
+    let limit = format!("other_config:flow-limit={FLOW_LIMIT}");
+    configure(&sandbox, &["other_config:max-idle=60000", &limit], "secure");
     for (wire, (name, no)) in wires.iter().zip([("a", 1), ("b", 2)]) {
         add_port(&sandbox, name, &wire.devargs(no), no);
     }
@@ -192,7 +201,8 @@ fn main() {
         let n = o.known_sent.saturating_sub(o.seen.known_out);
         format!("{n} ({:.3} %)", 100.0 * n as f64 / o.known_sent.max(1) as f64)
     };
-    let rows: [Row; 9] = [
+    let each = |o: &Outcome| (o.seen.kib * 1024 / o.seen.megaflows.max(1)).to_string();
+    let rows: [Row; 10] = [
         ("known flow alone: packets sent", Box::new(|r| r[0].known_sent.to_string())),
         ("of them lost", Box::new(move |r| lost(&r[0]))),
         ("known flow beside new ones: packets sent", Box::new(|r| r[1].known_sent.to_string())),
@@ -200,6 +210,7 @@ fn main() {
         ("new flows offered, per second", Box::new(move |r| per_second(r[1].new_sent))),
         ("first packets that arrived, per second", Box::new(move |r| per_second(r[1].seen.new_out))),
         ("megaflows installed, per second", Box::new(move |r| per_second(r[1].seen.megaflows))),
+        ("memory for each of them, bytes", Box::new(move |r| each(&r[1]))),
         ("upcalls refused, per second", Box::new(move |r| per_second(r[1].seen.refused))),
         ("ms that the core was with others", Box::new(|r| format!("{:.0}", r[0].waited_ms + r[1].waited_ms))),
     ];
