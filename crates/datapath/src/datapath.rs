@@ -183,8 +183,11 @@ impl Datapath {
         let Some(port) = state.ports.get_mut(&no) else { return Ok(()) };
         let opened = self.open_rx(no, port)?;
         self.hear_dummy(no, port);
+        let is_polled = port.netdev.is_polled();
         state.parked.extend(opened);
-        self.replan(state);
+        if is_polled || !self.place_port(state, no) {
+            self.replan(state);
+        }
         Ok(())
     }
 
@@ -218,12 +221,16 @@ impl Datapath {
         let Some(port) = state.ports.remove(&no) else { return };
         state.names.remove(port.netdev.name());
         state.lowest_free = state.lowest_free.min(no.0);
-        self.shared.dummies.write().retain(|d| !Arc::ptr_eq(d, &port.netdev));
         if let Some(dummy) = port.netdev.as_dummy() {
+            self.shared.dummies.write().retain(|d| !Arc::ptr_eq(d, &port.netdev));
             let _ = dummy.set_sink(None);
         }
+        let is_polled = port.netdev.is_polled();
         drop(port);
-        self.replan(state);
+        let is_idle = |t: &Handle| t.kind == crate::thread::Kind::Socket && t.queues == 0;
+        if is_polled || state.threads.iter().any(is_idle) {
+            self.replan(state);
+        }
     }
 
     /// The device of a port.

@@ -101,6 +101,8 @@ pub(crate) struct Handle {
     pub total_usage: Usage,
     /// Intervals in a row in which it was overloaded.
     pub overloaded: u32,
+    /// Receive queues that it has.
+    pub queues: usize,
     mail: Arc<Mailbox<Mail>>,
     wake: Option<Arc<EventFd>>,
     join: Option<JoinHandle<()>>,
@@ -189,6 +191,7 @@ pub(crate) fn start(
         busy_usage,
         total_usage,
         overloaded: 0,
+        queues: 0,
         mail,
         wake,
         join: Some(join),

@@ -102,7 +102,7 @@ impl Datapath {
     pub(crate) fn close_rx(&self, state: &mut State, no: PortNo) {
         let Some(port) = state.ports.get_mut(&no) else { return };
         for place in std::mem::take(&mut port.rx) {
-            drop(take(&state.threads, &mut state.parked, no.0, &place));
+            drop(take(&mut state.threads, &mut state.parked, no.0, &place));
         }
     }
 
@@ -131,6 +131,25 @@ impl Datapath {
         while confirmed.recv().is_ok() {}
         let local = self.shared.control.lock().worker.ports.remove(no.0);
         drop(local);
+    }
+
+    /// Gives the queues of a port that is waited for to the threads that there are, without a look at other ports;
+    /// `false` if threads have to be started or stopped first.
+    pub(crate) fn place_port(&self, state: &mut State, no: PortNo) -> bool {
+        let queues: Vec<usize> = match state.ports.get(&no) {
+            Some(port) => port.rx.iter().map(|place| place.id).collect(),
+            None => return true,
+        };
+        let sockets = |t: &&Handle| t.kind == Kind::Socket;
+        let is_settled = state.threads.iter().filter(sockets).count() == state.config.socket_threads.max(1);
+        if queues.is_empty() || !is_settled {
+            return queues.is_empty();
+        }
+        for id in queues {
+            let idlest = state.threads.iter().filter(sockets).min_by_key(|t| t.queues).map(|t| t.tx);
+            move_queue(state, no.0, id, idlest);
+        }
+        true
     }
 
     /// Makes threads and the places of queues what configuration and ports want.
@@ -251,20 +270,16 @@ pub(crate) fn polled_queues(state: &State) -> Vec<Queue> {
 /// Spreads the queues of other ports over the socket threads that stay: each to the one with the fewest.
 fn place_waited(state: &mut State, extra: &[usize]) {
     let stays = |t: &&Handle| t.kind == Kind::Socket && !extra.contains(&t.tx);
-    let mut load: BTreeMap<usize, usize> = state.threads.iter().filter(stays).map(|t| (t.tx, 0)).collect();
+    let staying: Vec<usize> = state.threads.iter().filter(stays).map(|t| t.tx).collect();
+    let is_homeless = |place: &&RxPlace| place.thread.is_none_or(|t| !staying.contains(&t));
     let mut homeless = Vec::new();
     for (no, port) in state.ports.iter().filter(|(_, p)| !p.netdev.is_polled()) {
-        for place in &port.rx {
-            match place.thread.and_then(|t| load.get_mut(&t)) {
-                Some(n) => *n += 1,
-                None => homeless.push((no.0, place.id)),
-            }
-        }
+        homeless.extend(port.rx.iter().filter(is_homeless).map(|place| (no.0, place.id)));
     }
     for (port, id) in homeless {
-        let Some((to, n)) = load.iter_mut().min_by_key(|(_, n)| **n) else { return };
-        *n += 1;
-        move_queue(state, port, id, Some(*to));
+        let idlest = state.threads.iter().filter(stays).min_by_key(|t| t.queues).map(|t| t.tx);
+        let Some(to) = idlest else { return };
+        move_queue(state, port, id, Some(to));
     }
 }
 
@@ -275,21 +290,25 @@ fn move_queue(state: &mut State, port: u32, id: usize, to: Option<usize>) {
     if place.thread == to && to.is_some() {
         return;
     }
-    let Some(rx) = take(&state.threads, &mut state.parked, port, place) else { return };
+    let Some(rx) = take(&mut state.threads, &mut state.parked, port, place) else { return };
     place.thread = to;
-    match state.threads.iter().find(|t| Some(t.tx) == to) {
-        Some(thread) => thread.post(Mail::AddRx(rx)),
+    match state.threads.iter_mut().find(|t| Some(t.tx) == to) {
+        Some(thread) => {
+            thread.queues += 1;
+            thread.post(Mail::AddRx(rx));
+        }
         None => state.parked.push(rx),
     }
 }
 
 /// Takes a queue from where it is.
-fn take(threads: &[Handle], parked: &mut Vec<Rx>, port: u32, place: &RxPlace) -> Option<Rx> {
-    let Some(thread) = threads.iter().find(|t| Some(t.tx) == place.thread) else {
+fn take(threads: &mut [Handle], parked: &mut Vec<Rx>, port: u32, place: &RxPlace) -> Option<Rx> {
+    let Some(thread) = threads.iter_mut().find(|t| Some(t.tx) == place.thread) else {
         let at = parked.iter().position(|r| r.port == port && r.id == place.id)?;
         return Some(parked.swap_remove(at));
     };
     let (reply, taken) = channel();
+    thread.queues = thread.queues.saturating_sub(1);
     thread.post(Mail::TakeRx(port, place.id, reply));
     taken.recv().ok().flatten()
 }

@@ -226,3 +226,24 @@ fn beyond_the_limit_packets_go_out_and_are_not_remembered() {
     let full = |switch: &Switch| switch.installed.lock().iter().filter(|(_, r)| r.is_err()).count();
     assert_eq!(full(&switch), 40);
 }
+
+#[test]
+fn queues_of_many_ports_are_spread_and_threads_end_with_the_last() {
+    let dp = Datapath::new("netdev@test", clock::Clock::new());
+    dp.configure_polling(PollConfig { socket_threads: 2, ..dp.polling_config() });
+    let queues = || dp.state.lock().threads.iter().map(|t| t.queues).collect::<Vec<_>>();
+    let wires: Vec<_> = (0..20).map(|n| Wire::new(&format!("w{n}"), false, 1, true)).collect();
+    let ports: Vec<_> = wires.iter().map(|w| dp.port_add(w.device(), None).unwrap()).collect();
+    assert_eq!(queues(), [10, 10]);
+    for port in &ports[..19] {
+        dp.port_del(*port).unwrap();
+    }
+    assert_eq!(queues().iter().sum::<usize>(), 1);
+    dp.port_del(ports[19]).unwrap();
+    assert_eq!(queues(), []);
+    // And they come back.
+    dp.port_add(wires[0].device(), None).unwrap();
+    let mut spread = queues();
+    spread.sort_unstable();
+    assert_eq!(spread, [0, 1]);
+}
