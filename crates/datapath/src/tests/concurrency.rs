@@ -167,7 +167,7 @@ fn a_thread_with_time_to_spare_answers_while_handlers_hang() {
     let wait = parking_lot::Mutex::new(wait);
     let to_b = || reply(vec![Action::Output(PortNo(2))]);
     let hang = move |_: &Upcall<'_>| {
-        let _ = wait.lock().recv();
+        let _ = wait.lock().recv_timeout(std::time::Duration::from_secs(60));
         to_b()
     };
     // The first packet hangs a handler; the thread answers the others, of which each is a flow of its own.
@@ -180,12 +180,13 @@ fn a_thread_with_time_to_spare_answers_while_handlers_hang() {
     };
     let switch = Switch::helped(hang, tried);
     let (a, b, dp) = polled(&switch);
-    for n in 0..1_000 {
-        a.arrive(0, &udp(n, 60));
-    }
+    a.arrive(0, &udp(0, 60));
+    eventually("the only handler to hang", || switch.upcalls.load(Ordering::SeqCst) == 1);
+    (1..1_000).for_each(|n| a.arrive(0, &udp(n, 60)));
     eventually("what the thread can answer", || b.count() == 999);
     assert_eq!(dp.flow_count(), 999);
-    assert!(dp.pmd_perf_show(None, crate::PerfShown::default()).contains("- Upcalls:"));
+    let by_threads = || dp.state.lock().threads.iter().map(|t| t.stats.answered.get()).sum::<u64>();
+    eventually("the count", || by_threads() == 999);
     drop(go);
     eventually("what was left to a handler", || b.count() == 1_000);
     assert_eq!(dp.flow_count(), 1_000);
@@ -203,8 +204,7 @@ fn what_is_taken_just_now_is_tried_again() {
         let is_busy = !busy.fetch_add(1, Ordering::SeqCst).is_multiple_of(3);
         if is_busy { Err(Declined::Busy) } else { Ok(reply(vec![Action::Output(PortNo(2))])) }
     };
-    let never = |_: &Upcall<'_>| -> UpcallReply { panic!("no handler is needed for so few") };
-    let switch = Switch::helped(never, tried);
+    let switch = Switch::helped(|_| reply(vec![Action::Output(PortNo(2))]), tried);
     let (a, b, dp) = polled(&switch);
     for n in 0..32 {
         a.arrive(0, &udp(n, 60));
