@@ -114,7 +114,13 @@ impl Rig {
                 (mask.ct_state, mask.ct_mark) = (u32::MAX, u32::MAX);
             }
             let (stats, ufid) = (FlowStats::default(), Ufid(n as u128 + 1));
-            let new = NewMegaflow { ufid, key: &key, mask: &mask, actions: Arc::new(actions), stats };
+            let new = NewMegaflow {
+                ufid,
+                key: &Arc::new(key.clone()),
+                mask: &mask,
+                actions: Arc::new(actions),
+                stats,
+            };
             table.put(PutMode::Create, &new).unwrap();
         }
         Rig { domain, table, worker, sent }
@@ -269,8 +275,8 @@ proptest! {
                     for rig in &mut rigs {
                         for ufid in &ufids {
                             let f = rig.table.get(*ufid).unwrap();
-                            let stats = rig.table.remove(*ufid).unwrap();
-                            let (key, mask, actions) = (&*f.key, &*f.mask, Arc::clone(&f.actions));
+                            let stats = rig.table.remove(&[*ufid]).pop().flatten().unwrap();
+                            let (key, mask, actions) = (&f.key, &*f.mask, Arc::clone(&f.actions));
                             let new = NewMegaflow { ufid: *ufid, key, mask, actions, stats };
                             rig.table.put(PutMode::Create, &new).unwrap();
                         }
