@@ -85,7 +85,8 @@ impl Conntrack {
     }
 
     fn sweep_slice(&self, shard: u32, from: u32, now: u64, removed: &mut u32) -> Option<u32> {
-        let mut gone = Vec::new();
+        // What takes time is done without the lock.
+        let mut gone = Vec::with_capacity(SLICE as usize);
         let mut part = self.part(shard).lock();
         let end = part.slots().min(from + SLICE);
         for slot in from..end {
@@ -94,7 +95,9 @@ impl Conntrack {
             }
         }
         let is_last = end >= part.slots();
+        let spare = part.let_go();
         drop(part);
+        drop(spare);
         *removed += gone.len() as u32;
         gone.iter().for_each(|(slot, conn)| self.after_removal(shard, *slot, conn));
         (!is_last).then_some(end)

@@ -125,12 +125,17 @@ impl Shard {
         let conn = self.chunks.get_mut(chunk)?.get_mut(at)?.take()?;
         self.index.remove(conn.hash, slot);
         self.free.push(slot);
-        if self.index.is_empty() {
-            // The memory of a storm goes back when it is over.
-            self.index = Index::default();
-            (self.chunks, self.free, self.used) = (Vec::new(), Vec::new(), 0);
-        }
         Some(conn)
+    }
+
+    /// The memory of a storm, when it is over: to be dropped without the lock.
+    pub fn let_go(&mut self) -> Option<impl Sized + use<>> {
+        if !self.index.is_empty() || self.used == 0 {
+            return None;
+        }
+        self.used = 0;
+        let (chunks, free) = (std::mem::take(&mut self.chunks), std::mem::take(&mut self.free));
+        Some((std::mem::take(&mut self.index), chunks, free))
     }
 
     pub fn insert_alias(&mut self, hash: u32, key: Key, generation: u32, target: ConnRef) {
