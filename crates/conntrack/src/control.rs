@@ -5,6 +5,12 @@ use crate::track::{Conntrack, SHARDS, SLICE};
 use crate::zone::{LimitStatus, LimitZone};
 use std::sync::atomic::Ordering::Relaxed;
 
+/// Lets others have the core while no part's lock is held: who must give it up soon does so here rather than with a lock
+/// that a polling thread waits for.
+pub(crate) fn pause() {
+    std::thread::yield_now();
+}
+
 impl Conntrack {
     /// Number of connections.
     pub fn len(&self) -> u32 {
@@ -79,7 +85,9 @@ impl Conntrack {
             let mut slot = 0;
             while let Some(next) = self.sweep_slice(shard, slot, now, &mut removed) {
                 slot = next;
+                pause();
             }
+            pause();
         }
         removed
     }

@@ -2,6 +2,7 @@
 
 use crate::ConntrackError;
 use crate::conn::{Conn, ConnRef, Helper};
+use crate::control::pause;
 use crate::key::{Family, Key, icmp_types};
 use crate::proto::ProtoState;
 use crate::tcp::{Scale, State};
@@ -158,6 +159,7 @@ impl Conntrack {
         if at.shard as usize >= SHARDS || zone.is_some_and(|z| self.zones.count(z) == 0) {
             return false;
         }
+        pause();
         let part = self.part(at.shard).lock();
         let end = part.slots().min(at.slot + SLICE);
         let conns = (at.slot..end).filter_map(|slot| part.get(slot));

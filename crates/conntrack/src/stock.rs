@@ -138,6 +138,7 @@ impl Conntrack {
     fn grow(&self, shard: u32) {
         let wanted = self.part(shard).lock().index.wanted();
         let Some(buckets) = wanted.map(Index::buckets) else { return };
+        crate::control::pause();
         let mut part = self.part(shard).lock();
         let old = part.index.grow(buckets);
         self.hint(shard).set_index(part.index.place());

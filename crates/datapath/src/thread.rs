@@ -4,7 +4,7 @@ use crate::attend::Desk;
 use crate::cores::PMD_NAME;
 use crate::counter::Counter;
 use crate::flow_table::FlowTable;
-use crate::perf::{Perf, Recorder};
+use crate::perf::{Perf, Recorder, Upcalls};
 use crate::port::LocalPort;
 use crate::shared::Shared;
 use crate::tuning::BUSY_BATCH;
@@ -293,7 +293,13 @@ impl Poller {
     fn record(&mut self) {
         let is_wanted = self.shared.tuning.perf_metrics();
         if is_wanted || self.recorder.is_on() {
-            self.recorder.turn(self.worker.now_ms, self.worker.stats.missed.get(), is_wanted);
+            let stats = &self.worker.stats;
+            let upcalls = Upcalls {
+                missed: stats.missed.get(),
+                answered: stats.answered.get(),
+                answered_ns: stats.answered_ns.get(),
+            };
+            self.recorder.turn(self.worker.now_ms, upcalls, is_wanted);
         }
     }
 

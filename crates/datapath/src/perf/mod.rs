@@ -15,7 +15,7 @@ mod tests;
 
 use histogram::Histogram;
 use history::History;
-pub(crate) use recorder::Recorder;
+pub(crate) use recorder::{Recorder, Upcalls};
 pub use supervision::Supervision;
 pub use text::PerfShown;
 
@@ -33,6 +33,9 @@ pub(crate) struct Turns {
     /// Frames that waited in the fullest of the guests' queues.
     pub fill: u64,
     pub upcalls: u64,
+    /// Upcalls that the thread answered itself, and the cycles that took.
+    pub answered: u64,
+    pub upcall_cycles: u64,
 }
 
 impl Turns {
@@ -44,6 +47,8 @@ impl Turns {
         self.batches += other.batches;
         self.fill += other.fill;
         self.upcalls += other.upcalls;
+        self.answered += other.answered;
+        self.upcall_cycles += other.upcall_cycles;
     }
 }
 
@@ -56,6 +61,7 @@ pub(crate) struct Perf {
     batch: Histogram,
     fill: Histogram,
     upcalls: Histogram,
+    cycles_per_upcall: Histogram,
     turns: History<Turns>,
     milliseconds: History<Turns>,
     /// The millisecond that is not over.
@@ -74,6 +80,7 @@ impl Perf {
             batch: Histogram::linear(0, packet::BATCH_LEN as u32),
             fill: Histogram::logarithmic(0, 512),
             upcalls: Histogram::linear(0, 30),
+            cycles_per_upcall: Histogram::logarithmic(1000, 1_000_000),
             turns: History::new(),
             milliseconds: History::new(),
             millisecond: Turns::default(),
@@ -101,6 +108,9 @@ impl Perf {
         self.upcalls.add(turn.upcalls, 1);
         if let Some(each) = turn.cycles.checked_div(turn.packets) {
             self.cycles_per_packet.add(each, 1);
+        }
+        if let Some(each) = turn.upcall_cycles.checked_div(turn.answered) {
+            self.cycles_per_upcall.add(each, turn.answered);
         }
         for (size, n) in (1u64..).zip(sizes).filter(|(_, n)| **n > 0) {
             self.batch.add(size, (*n).into());

@@ -2,9 +2,18 @@
 
 use super::{Perf, Turns};
 use crate::cpu::ticks;
+use crate::watch::hz;
 use packet::BATCH_LEN;
 use parking_lot::Mutex;
 use std::sync::Arc;
+
+/// A thread's counters of upcalls: how many there were, how many of them it answered itself, in how many nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Upcalls {
+    pub missed: u64,
+    pub answered: u64,
+    pub answered_ns: u64,
+}
 
 pub(crate) struct Recorder {
     perf: Arc<Mutex<Perf>>,
@@ -12,14 +21,15 @@ pub(crate) struct Recorder {
     /// How many batches were of 1 packet, of 2, and so on.
     sizes: [u16; BATCH_LEN],
     began: u64,
-    missed: u64,
+    /// How far the thread's counters were.
+    upcalls: Upcalls,
     is_on: bool,
 }
 
 impl Recorder {
     pub fn new(perf: Arc<Mutex<Perf>>) -> Self {
         let (turn, sizes) = (Turns::default(), [0; BATCH_LEN]);
-        Recorder { perf, turn, sizes, began: 0, missed: 0, is_on: false }
+        Recorder { perf, turn, sizes, began: 0, upcalls: Upcalls::default(), is_on: false }
     }
 
     #[inline]
@@ -39,15 +49,24 @@ impl Recorder {
         }
     }
 
-    /// Ends a turn after which the thread has missed so many packets in all, and begins the next. `is_on` says
-    /// whether that is to be recorded.
-    pub fn turn(&mut self, now_ms: u64, missed: u64, is_on: bool) {
+    /// Ends a turn after which the thread's counters are `upcalls`, and begins the next. `is_on` says whether that is to
+    /// be recorded.
+    pub fn turn(&mut self, now_ms: u64, upcalls: Upcalls, is_on: bool) {
         let now = ticks();
         if self.is_on {
             let cycles = now.saturating_sub(self.began);
             let busy_cycles = if self.turn.packets > 0 { cycles } else { 0 };
-            let upcalls = missed.saturating_sub(self.missed);
-            let turn = Turns { count: 1, cycles, busy_cycles, upcalls, ..self.turn };
+            let before = self.upcalls;
+            let answered_ns = upcalls.answered_ns.saturating_sub(before.answered_ns);
+            let turn = Turns {
+                count: 1,
+                cycles,
+                busy_cycles,
+                upcalls: upcalls.missed.saturating_sub(before.missed),
+                answered: upcalls.answered.saturating_sub(before.answered),
+                upcall_cycles: (answered_ns as f64 * hz() / 1e9) as u64,
+                ..self.turn
+            };
             if let Some(mut perf) = self.perf.try_lock() {
                 perf.enter(turn, &self.sizes, now_ms);
             }
@@ -56,7 +75,7 @@ impl Recorder {
             }
             self.turn = Turns::default();
         }
-        (self.missed, self.is_on) = (missed, is_on);
+        (self.upcalls, self.is_on) = (upcalls, is_on);
         // Entering it is no part of the next one.
         self.began = ticks();
     }

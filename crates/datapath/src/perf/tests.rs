@@ -7,6 +7,10 @@ fn turn(cycles: u64, packets: u64) -> Turns {
     Turns { count: 1, cycles, busy_cycles, packets, batches: packets.min(1), ..Turns::default() }
 }
 
+fn missed(missed: u64) -> Upcalls {
+    Upcalls { missed, ..Upcalls::default() }
+}
+
 fn rows(text: &str) -> Vec<Vec<&str>> {
     text.lines().map(|l| l.split_whitespace().collect()).collect()
 }
@@ -40,21 +44,23 @@ fn turns_are_in_the_histograms_and_in_the_histories() {
 fn a_recorder_enters_what_the_thread_noted_and_never_waits() {
     let perf = Arc::new(Mutex::new(Perf::new(Supervision::default())));
     let mut recorder = Recorder::new(Arc::clone(&perf));
-    recorder.turn(1, 10, true);
+    recorder.turn(1, missed(10), true);
     assert!(recorder.is_on());
     recorder.batch(32, None);
     recorder.batch(2, Some(77));
-    recorder.turn(1, 13, true);
+    recorder.turn(1, Upcalls { answered: 2, answered_ns: 1000, ..missed(13) }, true);
     let seen = perf.lock().turns.last(1).next().unwrap();
     assert_eq!((seen.packets, seen.batches, seen.fill, seen.upcalls), (34, 2, 77, 3));
+    assert_eq!((seen.answered, perf.lock().cycles_per_upcall.samples()), (2, 2));
+    assert!(seen.upcall_cycles > 0);
     assert!(seen.cycles > 0 && seen.cycles == seen.busy_cycles);
     {
         let _somebody_looks = perf.lock();
-        recorder.turn(1, 13, true);
+        recorder.turn(1, missed(13), true);
     }
-    recorder.turn(1, 13, false);
+    recorder.turn(1, missed(13), false);
     assert_eq!(perf.lock().turns.count(), 2);
-    recorder.turn(1, 13, false);
+    recorder.turn(1, missed(13), false);
     assert_eq!(perf.lock().turns.count(), 2);
     assert_eq!(perf.lock().batch.samples(), 2);
 }

@@ -25,8 +25,6 @@ fn exactly(a: u64, b: u64) -> f64 {
 
 const COLUMNS: [&str; 7] =
     ["cycles/it", "packets/it", "cycles/pkt", "pkts/batch", "max vhost qlen", "upcalls/it", "cycles/upcall"];
-/// Upcalls are answered by other threads, or in a later turn, of which they are a part that is not told apart here.
-const CYCLES_PER_UPCALL: u64 = 0;
 
 impl Perf {
     pub fn show(&self, shown: PerfShown) -> String {
@@ -53,7 +51,6 @@ impl Perf {
         };
         out.push_str("Histograms\n");
         heading(out, COLUMNS);
-        let per_upcall = super::Histogram::logarithmic(1000, 1_000_000);
         let all = [
             &self.cycles,
             &self.packets,
@@ -61,7 +58,7 @@ impl Perf {
             &self.batch,
             &self.fill,
             &self.upcalls,
-            &per_upcall,
+            &self.cycles_per_upcall,
         ];
         for at in 0..BINS {
             let cells = all.map(|h| match h.bin(at) {
@@ -87,7 +84,7 @@ impl Perf {
             exactly(t.packets, t.batches),
             exactly(t.fill, t.count),
             exactly(t.upcalls, t.count),
-            CYCLES_PER_UPCALL
+            per(t.upcall_cycles, t.answered)
         );
     }
 
@@ -112,7 +109,7 @@ impl Perf {
                 per(t.packets, t.batches),
                 per(t.fill, t.count),
                 t.upcalls,
-                CYCLES_PER_UPCALL,
+                per(t.upcall_cycles, t.answered),
             ];
             let _ = writeln!(out, "   {:<12}   {}", t.id, values.map(|v| format!("{v:<11}")).join("  "));
         }
@@ -131,7 +128,7 @@ pub(super) fn turns(all: &History<Turns>, n: usize) -> String {
             per(t.packets, t.batches),
             t.fill,
             t.upcalls,
-            CYCLES_PER_UPCALL,
+            per(t.upcall_cycles, t.answered),
         ];
         let _ = writeln!(out, "   {:<17}   {}", t.id, values.map(|v| format!("{v:<11}")).join("  "));
     }
