@@ -139,7 +139,11 @@ impl Site {
             let t = self.dp.port_totals(no).unwrap();
             let (inside, outside) =
                 (t.received + t.copied + t.reinjected, t.output + t.upcalled + t.finished + t.dropped);
-            t.received == self.came[port] && t.upcalled == t.reinjected && inside == outside
+            let is_done = t.received == self.came[port] && t.upcalled == t.reinjected && inside == outside;
+            // What is counted as output may wait to be sent with others.
+            let ports = [1, 2].map(|no| self.dp.port_totals(PortNo(no)).unwrap());
+            let sent: u64 = self.wires.iter().map(|w| w.count()).sum();
+            is_done && sent == ports.iter().map(|t| t.output).sum::<u64>()
         });
         [self.wires[0].take(), self.wires[1].take()]
     }
