@@ -189,10 +189,12 @@ impl Shared {
         new: &NewMegaflow<'_>,
         create: impl FnOnce(&FlowTable, &NewMegaflow<'_>) -> Result<(), DpifError>,
     ) -> Result<(), DpifError> {
-        if self.flow_count.load(Ordering::Relaxed) >= self.flow_limit.load(Ordering::Relaxed) {
-            return Err(DpifError::Full);
-        }
-        create(table, new)
+        // Its place is kept meanwhile, or two threads would take the last one.
+        let others = self.flow_count.fetch_add(1, Ordering::Relaxed);
+        let is_room = others < self.flow_limit.load(Ordering::Relaxed);
+        let result = if is_room { create(table, new) } else { Err(DpifError::Full) };
+        self.flow_count.fetch_sub(1, Ordering::Relaxed);
+        result
     }
 
     /// Another packet may have brought the megaflow meanwhile. Gives the packet back if not.
