@@ -27,6 +27,8 @@ impl Bits {
             [x] => x.into(),
             [x0, x1] => u16::from_ne_bytes([x0, x1]).into(),
             [x0, x1, x2, x3] => u32::from_ne_bytes([x0, x1, x2, x3]).into(),
+            // Most of a match's fields, whenever all of them are asked for.
+            _ if b.iter().fold(0, |all, x| all | x) == 0 => 0,
             _ => {
                 let unit = usize::from(self.unit);
                 b.chunks(unit).fold(0, |x, c| (x << (8 * unit)) | unit_value(c))
