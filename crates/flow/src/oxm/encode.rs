@@ -8,6 +8,7 @@ use crate::prereq::{eth_type, ip_proto};
 use crate::tlv::TlvTable;
 use crate::value::Value;
 use Field as F;
+use zerocopy::{Immutable, IntoBytes};
 
 /// First entries: pipeline data.
 const METADATA: &[F] = &[F::DpHash, F::RecircId, F::ConjId];
@@ -20,6 +21,8 @@ const AFTER_TUNNEL_OPTIONS: &[F] = &[
     F::TunErspanHwid,
     F::TunGtpuFlags,
     F::TunGtpuMsgtype,
+];
+const NSH: &[F] = &[
     F::NshFlags,
     F::NshTtl,
     F::NshMdtype,
@@ -45,6 +48,11 @@ const CONNTRACK: &[F] = &[
 const CT_L4: &[F] = &[F::CtNwProto, F::CtTpSrc, F::CtTpDst];
 const ARP: &[F] = &[F::ArpOp, F::ArpSpa, F::ArpTpa, F::ArpSha, F::ArpTha];
 const MPLS: &[F] = &[F::MplsTc, F::MplsBos, F::MplsTtl, F::MplsLabel];
+
+/// Whether none of these fields matters: most matches have none of a whole group.
+fn is_zero<T: IntoBytes + Immutable + ?Sized>(part: &T) -> bool {
+    part.as_bytes().iter().fold(0, |all, b| all | b) == 0
+}
 
 struct Encoder<'a> {
     m: &'a Match,
@@ -151,6 +159,9 @@ impl Encoder<'_> {
     }
 
     fn registers(&mut self) {
+        if is_zero(&self.m.mask.regs) {
+            return;
+        }
         if self.version < ofp::OF15 {
             (0..16).filter_map(Field::reg).for_each(|f| self.put(f));
         } else {
@@ -170,9 +181,14 @@ impl Encoder<'_> {
         self.put(F::ActsetOutput);
         self.ethernet();
         self.network();
-        self.put_all(TUNNEL);
-        self.tunnel_options();
-        self.put_all(AFTER_TUNNEL_OPTIONS);
+        if !is_zero(&self.m.mask.tunnel) {
+            self.put_all(TUNNEL);
+            self.tunnel_options();
+            self.put_all(AFTER_TUNNEL_OPTIONS);
+        }
+        if !is_zero(&self.m.mask.nsh) {
+            self.put_all(NSH);
+        }
         self.registers();
         self.put_all(CONNTRACK);
         if self.m.flow.ct_nw_proto != 0 {
