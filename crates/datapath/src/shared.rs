@@ -51,6 +51,7 @@ const FLOW_LIMIT: usize = 200_000;
 
 impl Shared {
     pub fn new(clock: Clock) -> Arc<Self> {
+        crate::watch::begin();
         let domain = Domain::new();
         let flow_count = Arc::default();
         let main = FlowTable::new(&domain, None, &flow_count);

@@ -22,6 +22,11 @@ static BEGIN: OnceLock<(u64, Instant)> = OnceLock::new();
 /// For how long it must have been.
 const ENOUGH: Duration = Duration::from_millis(10);
 
+/// Begins to compare them, so that [`hz`] knows the rate by the time that a polling thread asks.
+pub(crate) fn begin() {
+    BEGIN.get_or_init(|| (ticks(), Instant::now()));
+}
+
 /// Ticks of the processor's count in a second; its cycles are meant by that in what operators read. The first call
 /// may take 10 ms.
 pub(crate) fn hz() -> f64 {
@@ -37,7 +42,6 @@ pub(crate) fn hz() -> f64 {
 impl Watch {
     pub fn new() -> Self {
         let now = (ticks(), Instant::now());
-        BEGIN.get_or_init(|| now);
         Watch { first: now, last: now, rate: 0 }
     }
 
