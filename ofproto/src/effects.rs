@@ -36,12 +36,11 @@ pub enum Effect {
     /// What follows concerns packets that are so many bytes longer: outer ones.
     Encapsulated(u32),
     Decapsulated(u32),
-    /// A neighbour said where it is. `once`: the next packet may come from another.
+    /// A neighbour said where it is.
     Neighbour {
         bridge: Arc<str>,
         ip: Ipv6Addr,
         mac: EthAddr,
-        once: bool,
     },
     /// Packets went to a neighbour: it stays known.
     NeighbourUsed {
@@ -98,9 +97,10 @@ impl Effect {
         matches!(self, Effect::Learn { .. } | Effect::FinTimeout { .. } | Effect::Solicit(_))
     }
 
-    /// Whether it is owed by every packet, not just by the one that was translated.
+    /// Whether it is owed by every packet, not just by the one that was translated. What a neighbour says is not: when
+    /// it is credited later, somebody else may have said something newer.
     pub fn is_lasting(&self) -> bool {
-        !matches!(self, Effect::Neighbour { once: true, .. })
+        !matches!(self, Effect::Neighbour { .. })
     }
 }
 
@@ -160,7 +160,7 @@ pub fn apply(state: &State, effects: &[Effect], mut passed: Passed, deferred: &m
             Effect::PortTx(port) => port.add_tx(passed.count.packets, passed.count.bytes),
             Effect::Encapsulated(len) => passed.count.bytes += passed.count.packets * u64::from(*len),
             Effect::Decapsulated(len) => passed.count.bytes -= passed.count.packets * u64::from(*len),
-            Effect::Neighbour { bridge, ip, mac, .. } => {
+            Effect::Neighbour { bridge, ip, mac } => {
                 state.underlay.set_neighbour(bridge, *ip, *mac, passed.used_ms);
             }
             Effect::NeighbourUsed { bridge, ip } => {

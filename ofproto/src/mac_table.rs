@@ -21,7 +21,8 @@ pub struct Entry {
     pub bundle: BundleId,
     /// `None` for an entry made by `fdb/add`, which neither ages nor moves.
     pub expires_ms: Option<u64>,
-    pub learned_ms: u64,
+    /// When its packet that came last came.
+    pub seen_ms: u64,
     pub grat_arp_until_ms: u64,
     /// Orders entries by last use, for eviction.
     stamp: u64,
@@ -114,7 +115,7 @@ impl MacTable {
         self.entries.get(&(vlan, mac))
     }
 
-    /// Notes that `mac` was seen as a source in `vlan` on `bundle`. `grat_arp` marks a gratuitous ARP that
+    /// Notes that `mac` was seen as a source in `vlan` on `bundle` at `now_ms`. `grat_arp` marks a gratuitous ARP that
     /// came in on a bond: reflections of it are to be ignored for a while.
     pub fn learn(
         &mut self,
@@ -132,17 +133,18 @@ impl MacTable {
             if self.entries.len() >= self.max {
                 self.evict_one();
             }
-            let entry = Entry { bundle, expires_ms, learned_ms: now_ms, grat_arp_until_ms, stamp };
+            let entry = Entry { bundle, expires_ms, seen_ms: now_ms, grat_arp_until_ms, stamp };
             self.entries.insert(key, entry);
             self.by_bundle.entry(bundle).or_default().insert(stamp, key);
             self.totals.learned += 1;
             return Learned::New;
         };
-        if e.expires_ms.is_none() {
+        // What a megaflow's packets taught is credited later: it does not undo what is newer.
+        if e.expires_ms.is_none() || now_ms < e.seen_ms {
             return Learned::Refreshed;
         }
         let old = *e;
-        *e = Entry { bundle, expires_ms, stamp, ..old };
+        *e = Entry { bundle, expires_ms, seen_ms: now_ms, stamp, ..old };
         e.grat_arp_until_ms = grat_arp_until_ms.max(old.grat_arp_until_ms);
         self.unlink(&old);
         self.by_bundle.entry(bundle).or_default().insert(stamp, key);
@@ -158,7 +160,7 @@ impl MacTable {
     pub fn add_static(&mut self, mac: EthAddr, vlan: u16, bundle: BundleId, now_ms: u64) {
         self.remove(mac, vlan);
         let stamp = self.stamp();
-        let entry = Entry { bundle, expires_ms: None, learned_ms: now_ms, grat_arp_until_ms: 0, stamp };
+        let entry = Entry { bundle, expires_ms: None, seen_ms: now_ms, grat_arp_until_ms: 0, stamp };
         self.entries.insert((vlan, mac), entry);
     }
 
@@ -204,8 +206,7 @@ impl MacTable {
 
     /// Seconds since the entry was last refreshed.
     pub fn age_s(&self, e: &Entry, now_ms: u64) -> u64 {
-        let seen = e.expires_ms.map_or(e.learned_ms, |t| t.saturating_sub(self.idle_ms));
-        now_ms.saturating_sub(seen) / 1000
+        now_ms.saturating_sub(e.seen_ms) / 1000
     }
 
     /// All entries, least recently used first: VLAN, address, entry.
@@ -255,6 +256,7 @@ mod tests {
         assert_eq!(t.learn(mac(1), 5, a, 0, false), Learned::New);
         assert_eq!(t.learn(mac(1), 5, a, 10, false), Learned::Refreshed);
         assert_eq!(t.learn(mac(1), 5, b, 20, false), Learned::Moved);
+        assert_eq!(t.learn(mac(1), 5, a, 19, false), Learned::Refreshed, "older than the move");
         assert_eq!(t.lookup(mac(1), 5).map(|e| e.bundle), Some(b));
         assert!(t.lookup(mac(1), 6).is_none());
         assert!(!t.expire(20 + DEFAULT_IDLE_MS - 1));

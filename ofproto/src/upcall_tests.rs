@@ -8,6 +8,7 @@ use crate::port::{Attachment, BundleSettings, LinkFacts};
 use crate::rule::RuleFlags;
 use clock::Clock;
 use dpif::fake::NoDpif;
+use dpif::tunnel::mapped;
 use dpif::{Action, Declined, PortNo, Ufid, Upcall, UpcallHandler, UpcallKind, Userdata};
 use flow::text::NoNames;
 use flow::{Flow, Match};
@@ -15,14 +16,15 @@ use openflow::action::Parser;
 use packet::Packet;
 use std::sync::Arc;
 
-/// A switch with two ports and one rule for everything.
+/// A switch with two ports, of which the second has an address, and one rule for everything.
 fn fabric(actions: &str) -> (Arc<Fabric>, SwitchId) {
     let fabric = Fabric::new(Arc::new(NoDpif), Clock::new());
     let mut state = fabric.write();
     let id = state.add_switch("br0", 1);
     for no in 1..=2 {
         let name = format!("p{no}");
-        let link = LinkFacts { admin_up: true, carrier: true, ..LinkFacts::default() };
+        let addresses = if no == 2 { vec![mapped(0x0a00_0001)] } else { Vec::new() };
+        let link = LinkFacts { admin_up: true, carrier: true, addresses, ..LinkFacts::default() };
         let attachment = Attachment::Datapath(PortNo(no));
         let (kind, name) = ("dummy".into(), name.as_str());
         let new = NewPort { name: name.into(), kind, attachment, wanted: None, is_local: false, link };
@@ -49,10 +51,15 @@ fn fabric(actions: &str) -> (Arc<Fabric>, SwitchId) {
     (fabric, id)
 }
 
-/// Asks by `ask` about a packet that is number `n`.
-fn ask<T>(n: u128, kind: UpcallKind, ask: impl FnOnce(Upcall<'_>) -> T) -> T {
+/// Asks by `f` about a packet that is number `n`.
+fn ask<T>(n: u128, kind: UpcallKind, f: impl FnOnce(Upcall<'_>) -> T) -> T {
     let text = "in_port(1),eth(src=02:00:00:00:00:01,dst=02:00:00:00:00:02),eth_type(0x0800),\
                 ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,tos=0,ttl=64,frag=no),udp(src=1,dst=2)";
+    ask_about(text, n, kind, f)
+}
+
+/// As [`ask`], about a packet with this key.
+fn ask_about<T>(text: &str, n: u128, kind: UpcallKind, ask: impl FnOnce(Upcall<'_>) -> T) -> T {
     let key: Arc<Flow> = Arc::new(dpif::text::parse_key(text, None).unwrap().key);
     let mut packet = Packet::from_slice(&[0; 60]);
     ask(Upcall { kind, packet: &mut packet, key: &key, ufid: Ufid(n), pmd: Some(1) })
@@ -98,4 +105,25 @@ fn what_would_wait_or_change_tables_is_declined_and_leaves_nothing() {
     assert_eq!((rules(&fabric), fabric.megaflows.len()), ((0, 0), 0));
     ask(1, UpcallKind::Miss, |u| fabric.upcall(u));
     assert_eq!((rules(&fabric), fabric.megaflows.len()), ((1, 1), 1));
+}
+
+#[test]
+fn what_neighbours_say_is_heard_in_order_each_time() {
+    let (fabric, _) = fabric("normal");
+    let says = |mac: &str, n| {
+        let text = format!(
+            "in_port(1),eth(src={mac},dst=02:00:00:00:00:02),eth_type(0x0806),\
+             arp(sip=10.0.0.2,tip=10.0.0.1,op=2,sha={mac},tha=02:00:00:00:00:02)"
+        );
+        ask_about(&text, n, UpcallKind::Miss, |u| fabric.upcall(u))
+    };
+    let (a, b) = ("02:00:00:00:00:0a", "02:00:00:00:00:0b");
+    for (mac, n) in [(a, 1), (b, 2), (a, 3), (b, 4)] {
+        let reply = says(mac, n);
+        assert_eq!(*reply.actions, [Action::Output(PortNo(2))]);
+        assert!(reply.flow.is_none(), "the next one is to be heard, too");
+        let state = fabric.read();
+        let known = state.underlay.neighbour(&"br0".into(), mapped(0x0a00_0002), fabric.clock.now_ms());
+        assert_eq!(known.map(|m| m.to_string()).as_deref(), Some(mac));
+    }
 }

@@ -92,6 +92,8 @@ impl Cloud {
             let veth = format!("link add name eth0 netns {here} type veth peer name {name} netns {there}");
             self.ip(&name, &veth);
             self.ip(&name, "link set eth0 up");
+            // The wire ends in the switch. Without this the host answers questions for its addresses there, too.
+            self.run(&name, "sysctl -qw net.ipv4.conf.eth0.arp_ignore=1");
             // As in `plug`: the wire is Debian's daemon.
             self.run(&name, "ethtool -K eth0 tx off");
             self.ip(WIRE, &format!("link set {name} up"));
@@ -205,8 +207,18 @@ impl Cloud {
     pub fn ping(&self, from: &str, to: &str) {
         let end = Instant::now() + PATIENCE;
         while !self.reaches(from, to) {
-            assert!(Instant::now() < end, "{from} does not reach {to}\n{}", self.logs());
+            assert!(Instant::now() < end, "{from} does not reach {to}\n{}{}", self.state(), self.logs());
         }
+    }
+
+    /// What the hypervisors do with packets: their flows, what they dropped, whom their tunnels know.
+    fn state(&self) -> String {
+        let commands = ["dpctl/dump-flows", "coverage/show", "tnl/neigh/show", "ovs/route/show"];
+        let of = |h: &Hypervisor| -> String {
+            let told = commands.map(|c| format!("{c}:\n{}", text(&h.sandbox.appctl_output(&[c]))));
+            format!("== {}\n{}\n", h.name, told.concat())
+        };
+        self.hypervisors.iter().map(of).collect()
     }
 
     /// Runs iperf3 between two namespaces, once; bits per second that came through to `address`, which is `to`'s.

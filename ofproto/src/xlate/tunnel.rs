@@ -292,15 +292,22 @@ impl<'a> Ctx<'a> {
             Some(_) => {
                 let f = &self.flow;
                 let ip = if f.dl_type == ethertype::IPV4 { mapped(f.nw_src) } else { outer_v6(f.ipv6_src) };
-                self.heard(ip, f.dl_src, true);
+                self.heard(ip, f.dl_src);
             }
         }
         found
     }
 
-    fn heard(&mut self, ip: Ipv6Addr, mac: EthAddr, once: bool) {
+    fn heard(&mut self, ip: Ipv6Addr, mac: EthAddr) {
         let bridge = self.switch.name.as_str().into();
-        self.effects.push(Effect::Neighbour { bridge, ip, mac, once });
+        self.effects.push(Effect::Neighbour { bridge, ip, mac });
+    }
+
+    /// As [`Self::heard`], of a message that says nothing else. Each one is translated, so that the last one counts and
+    /// none is missed: it gets no megaflow.
+    fn told(&mut self, ip: Ipv6Addr, mac: EthAddr) {
+        self.volatile = true;
+        self.heard(ip, mac);
     }
 
     /// Whether an ARP or ICMPv6 message is for an address of this switch's ports.
@@ -348,7 +355,7 @@ impl<'a> Ctx<'a> {
         self.wc.arp_sha = EthAddr::BROADCAST;
         self.wc.nw_src = u32::MAX;
         if !self.flow.arp_sha.is_zero() {
-            self.heard(mapped(self.flow.nw_src), self.flow.arp_sha, false);
+            self.told(mapped(self.flow.nw_src), self.flow.arp_sha);
         }
     }
 
@@ -372,7 +379,7 @@ impl<'a> Ctx<'a> {
         }
         (wc.ipv6_src, wc.ipv6_dst, wc.nd_target) = (U128::MAX, U128::MAX, U128::MAX);
         let (ip, mac) = (outer_v6(f.nd_target), f.arp_tha);
-        self.heard(ip, mac, false);
+        self.told(ip, mac);
     }
 
     /// Whether the port takes packets of this type; says so if not.
