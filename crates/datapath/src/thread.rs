@@ -28,6 +28,10 @@ use std::time::{Duration, Instant};
 
 /// Batches that a socket thread takes from one queue before it turns to the next.
 const TURNS_PER_EVENT: usize = 4;
+/// Packets in a round over the queues from which on a socket thread lets more of them gather before the next.
+const COMPANY: usize = 2;
+/// For how long; the kernel makes it up to twice as long (prctl(2), `PR_SET_TIMERSLACK`).
+const GATHER: Duration = Duration::from_micros(50);
 /// Descriptors that one call of epoll reports at most.
 const EVENTS: usize = 64;
 /// Reports without a packet in a row after which a queue's descriptor is left alone for a while: that of a
@@ -361,11 +365,12 @@ impl Poller {
                 self.end_rest(epoll);
                 rest_until = None;
             }
-            let mut received = 0;
+            let (mut received, mut is_behind) = (0, false);
             for event in events.iter().filter(|e| e.data() != WAKE) {
                 let at = event.data() as usize;
                 let n = self.turns(at);
                 received += n;
+                is_behind |= n >= TURNS_PER_EVENT * BATCH_LEN;
                 if self.rest_if_futile(at, n, epoll) {
                     rest_until.get_or_insert(last + Duration::from_millis(REST_MS.into()));
                 }
@@ -376,10 +381,19 @@ impl Poller {
             if !self.shared.queues.is_idle() {
                 self.shared.queues.wake_one();
             }
-            if received > 0 {
-                // Whoever shares the core may send more before this thread looks again: fewer, fuller batches.
-                std::thread::yield_now();
-            }
+            self.let_gather(received, is_behind);
+        }
+    }
+
+    /// Gives those who send time to send more after a round that found packets: fewer, fuller batches. One that waited
+    /// for the next packet would have the sender wake it for each, and the receiver be woken for each that it sends.
+    fn let_gather(&mut self, received: usize, is_behind: bool) {
+        if may_gather(received, is_behind) {
+            self.reader.offline();
+            std::thread::sleep(GATHER);
+        } else if received > 0 {
+            // Whoever shares the core may send more.
+            std::thread::yield_now();
         }
     }
 
@@ -542,6 +556,12 @@ impl Poller {
     }
 }
 
+/// Whether packets come so often that the next ones may wait, which a single one (a ping, a handshake) never does. A
+/// queue that is not empty after its turns has enough.
+fn may_gather(received: usize, is_behind: bool) -> bool {
+    received >= COMPANY && !is_behind
+}
+
 fn wait_for(rx: &Rx, at: usize, epoll: &Epoll) {
     match rx.queue.wait_fd() {
         Some(fd) => {
@@ -561,5 +581,17 @@ fn pin(core: u32) {
         .and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set));
     if let Err(error) = pinned {
         tracing::debug!("cannot pin a polling thread to core {core}: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_packet_never_waits_nor_does_a_full_queue() {
+        let rounds = [(0, false), (1, false), (2, false), (127, false), (128, true), (200, true)];
+        let gathers = rounds.map(|(received, is_behind)| may_gather(received, is_behind));
+        assert_eq!(gathers, [false, false, true, true, false, false]);
     }
 }
