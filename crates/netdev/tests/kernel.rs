@@ -33,6 +33,13 @@ fn run(command: &str) -> String {
 fn veth() {
     run("ip link add va type veth peer name vb; sysctl -qw net.ipv6.conf.all.disable_ipv6=1 || true
          for d in va vb; do sysctl -qw net.ipv6.conf.$d.disable_ipv6=1 || true; ip link set $d up; done");
+    wait_until_up();
+}
+
+/// The kernel takes notice of a carrier later, on a busy machine much later, and until then drops what is sent.
+fn wait_until_up() {
+    run("for i in $(seq 100); do [ $(ip -o link show type veth up | grep -c 'v[ab]@.* state UP') = 2 ] && exit 0
+         sleep 0.05; done; ip link >&2; exit 1");
 }
 
 fn env() -> Env {
@@ -284,7 +291,8 @@ fn devices_go_and_come_back() {
     assert_eq!(a.link().carrier_resets, 1);
     let mut batch = Batch::new();
     assert_eq!(rx_a.recv(&mut batch), 0);
-    run("ip link set va up; sleep 0.1");
+    run("ip link set va up");
+    wait_until_up();
     monitor.drain();
     let b = env.open("system", "vb").expect("vb");
     send(&mut tx(&b), frame(60, 1));
