@@ -4,7 +4,7 @@
 //!
 //! * Every access is checked against the mapping, and the mapping lives as long as anything that points into it: a
 //!   region that the front end takes away stays mapped until the last ring or packet lets go of it.
-//! * No Rust reference to guest memory exists, but to single atomic numbers. Bytes are copied out once, through raw
+//! * No Rust reference to guest memory exists, but to atomic numbers. Bytes are copied out once, through raw
 //!   pointers, and judged in the copy; numbers that both sides write are read and written as atomics.
 //! * A mapping is as long as its file was when it was made. A front end that truncates the file afterwards loses the
 //!   region, not us ([`fault`]); files sealed against it (`F_SEAL_SHRINK`, as QEMU seals its memfds) cannot be.
@@ -12,6 +12,7 @@
 
 pub mod fault;
 pub mod frames;
+pub mod plains;
 
 use smallvec::SmallVec;
 use std::ffi::c_void;
@@ -508,6 +509,38 @@ impl Area {
     pub fn load_u64(&self, at: usize, order: Ordering) -> u64 {
         // SAFETY: as in `load_u16`.
         self.at(at, 8).map_or(0, |p| unsafe { AtomicU64::from_ptr(p.cast()) }.load(order))
+    }
+
+    /// `n` numbers from `at` on; none if they are not all inside, or not aligned.
+    #[inline]
+    pub fn u16s(&self, at: usize, n: usize) -> &[AtomicU16] {
+        let Some(p) = self.many(at, n, 2, 2) else { return &[] };
+        // SAFETY: as in `load_u16`, for all of them.
+        unsafe { std::slice::from_raw_parts(p.cast(), n) }
+    }
+
+    /// As [`Area::u16s`], pairs of numbers: entries of a used ring.
+    #[inline]
+    pub fn u32_pairs(&self, at: usize, n: usize) -> &[[AtomicU32; 2]] {
+        let Some(p) = self.many(at, n, 8, 4) else { return &[] };
+        // SAFETY: as in `load_u16`, for all of them.
+        unsafe { std::slice::from_raw_parts(p.cast(), n) }
+    }
+
+    /// As [`Area::u16s`], pairs of numbers: descriptors.
+    #[inline]
+    pub fn u64_pairs(&self, at: usize, n: usize) -> &[[AtomicU64; 2]] {
+        let Some(p) = self.many(at, n, 16, 8) else { return &[] };
+        // SAFETY: as in `load_u16`, for all of them.
+        unsafe { std::slice::from_raw_parts(p.cast(), n) }
+    }
+
+    /// The address of `n` items of `size` bytes at `at`, if they are wholly inside and aligned.
+    #[inline]
+    fn many(&self, at: usize, n: usize, size: usize, align: usize) -> Option<*mut u8> {
+        let end = n.checked_mul(size).and_then(|len| at.checked_add(len));
+        let p = self.base.wrapping_add(at);
+        (end.is_some_and(|end| end <= self.len) && (p as usize).is_multiple_of(align)).then_some(p)
     }
 
     #[inline]

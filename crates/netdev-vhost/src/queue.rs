@@ -6,7 +6,7 @@ use crate::port::{ANNOUNCE, Shared, Slot};
 use crate::ring::Violation;
 use crate::vring::{RxCount, Vring};
 use arrayvec::ArrayVec;
-use netdev::burst::{places, send_as_batch};
+use netdev::burst::{all_places, places, send_as_batch};
 use netdev::{Burst, RxQueue, TxOutcome, TxQueue};
 use packet::{BATCH_LEN, Batch, Packet, checksum, gso};
 use std::os::fd::BorrowedFd;
@@ -15,6 +15,17 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// What a frame may have beyond the MTU: Ethernet header, two tags less their place in the MTU, checksum.
 const FRAME_OVERHEAD: usize = 14 + 4 + 4;
+
+/// All places of a burst.
+static EVERY: [u8; BATCH_LEN] = {
+    let mut all = [0; BATCH_LEN];
+    let mut at = 0;
+    while at < BATCH_LEN {
+        all[at] = at as u8;
+        at += 1;
+    }
+    all
+};
 
 /// Receives what a guest sends over one queue.
 pub struct VhostRx {
@@ -111,7 +122,10 @@ impl RxQueue for VhostRx {
         if let Some(slot) = Self::poll(&self.shared, self.queue, &mut self.frames, take)
             && !self.frames.is_empty()
         {
-            slot.stats.count_all(self.frames.shown());
+            match self.frames.alike() {
+                Some(len) => slot.stats.count_alike(self.frames.len(), len),
+                None => slot.stats.count_all(self.frames.shown()),
+            }
         }
         if !self.frames.is_full()
             && let Some(packet) = self.announcement()
@@ -303,7 +317,8 @@ impl VhostTx {
     #[inline]
     fn send_frames(&mut self, frames: &mut Frames, bits: u32) -> Option<TxOutcome> {
         let max = self.shared.mtu.load(Relaxed) + FRAME_OVERHEAD as u32;
-        if frames.lens().iter().any(|len| *len > max) {
+        let is_too_long = |len: &u32| *len > max;
+        if frames.alike().map_or_else(|| frames.lens().iter().any(is_too_long), |len| is_too_long(&len)) {
             return None;
         }
         let index = self.choose()?;
@@ -311,14 +326,23 @@ impl VhostTx {
         let slot = shared.slots.get(index).filter(|_| shared.is_usable())?;
         let mut ring = slot.ring.lock();
         let ring = ring.as_mut()?;
-        let all: ArrayVec<u8, BATCH_LEN> = places(bits).map(|place| place as u8).collect();
+        let some: ArrayVec<u8, BATCH_LEN>;
+        let all = if bits == all_places(frames.len()) {
+            EVERY.get(..frames.len()).unwrap_or_default()
+        } else {
+            some = places(bits).map(|place| place as u8).collect();
+            &some
+        };
         let mut outcome = TxOutcome::default();
         let send = |ring: &mut Vring, at, too_big: &mut u32| {
             ring.transmit_frames(frames, all.get(at..).unwrap_or_default(), too_big)
         };
         let done = send_ready(shared, &mut outcome, index, ring, all.len(), send);
-        let (sent, left) = all.split_at_checked(done).unwrap_or((&all, &[]));
-        slot.stats.count_all(sent.iter().map(|place| frames.shown_at(usize::from(*place))));
+        let (sent, left) = all.split_at_checked(done).unwrap_or((all, &[]));
+        match frames.alike() {
+            Some(len) => slot.stats.count_alike(sent.len(), len),
+            None => slot.stats.count_all(sent.iter().map(|place| frames.shown_at(usize::from(*place)))),
+        }
         outcome.dropped_bytes +=
             left.iter().map(|place| frames.shown_at(usize::from(*place)).1 as u64).sum::<u64>();
         frames.sent(bits);

@@ -93,6 +93,16 @@ impl RingStats {
         }
     }
 
+    /// Counts frames of one length that go to no group.
+    #[inline]
+    pub fn count_alike(&self, n: usize, len: u32) {
+        add(&self.packets, n as u64);
+        add(&self.bytes, n as u64 * u64::from(len));
+        if let Some(size) = self.sizes.get(size_class(len as usize)) {
+            add(size, n as u64);
+        }
+    }
+
     pub fn count_call(&self) {
         add(&self.calls, 1);
     }
@@ -171,6 +181,18 @@ mod tests {
         let more = [(512, 5), (1023, 5), (1024, 6), (1518, 6), (1519, 7), (65_535, 7)];
         for (len, class) in bounds.into_iter().chain(more) {
             assert_eq!(size_class(len), class, "{len}");
+        }
+    }
+
+    #[test]
+    fn frames_that_are_alike_count_as_one_by_one() {
+        for len in [60, 64, 1518, 9000] {
+            let (one_by_one, alike) = (RingStats::default(), RingStats::default());
+            one_by_one.count_all([(&[0x02; 60][..], len); 7].into_iter());
+            alike.count_alike(7, len as u32);
+            let all = |stats: &RingStats| stats.named().collect::<Vec<_>>();
+            assert_eq!(all(&alike), all(&one_by_one));
+            assert_eq!(all(&alike)[..2], [("good_packets", 7), ("good_bytes", 7 * len as u64)]);
         }
     }
 

@@ -2,11 +2,12 @@
 
 use crate::inflight::Record;
 use crate::mem::fault;
-use crate::mem::frames::Frames;
+use crate::mem::frames::{FRAME_MIN, Frames};
+use crate::mem::plains::Plains;
 use crate::mem::{DirtyLog, GuestMemory, LONG_HEADER, Piece};
 use crate::pool;
 use crate::protocol::feature;
-use crate::ring::{Burst, CHAIN_MAX, Direction, Head, Ring, Violation};
+use crate::ring::{Burst, CHAIN_MAX, Direction, Head, Ring, Segment, Violation};
 use arrayvec::ArrayVec;
 use netdev::virtio;
 use packet::{BATCH_LEN, Batch, Checksum, GsoKind, Offload, Packet};
@@ -16,8 +17,6 @@ use std::sync::Arc;
 
 /// `struct virtio_net_hdr` without `num_buffers`.
 const SHORT_HEADER: usize = virtio::HEADER_LEN;
-/// `sizeof (struct ether_header)`.
-const ETHERNET_HEADER: usize = 14;
 
 /// What one call did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -37,7 +36,11 @@ pub struct Vring {
     pub call: Option<Arc<File>>,
     /// Negotiated features.
     pub features: u64,
-    /// Buffers that were fetched, and how many of them were used: the others are being prefetched until the next call.
+    /// Buffers that were fetched and wait to be used; they are being prefetched until the next call. If there are none,
+    /// those of `burst`: of any form, so many of which were used.
+    plains: Plains,
+    /// Behind them is a buffer that is not plain.
+    has_odd: bool,
     burst: Burst,
     next: usize,
     /// Buffers of a burst of [`Frames`], to be given back when it is over: identifiers and slots.
@@ -55,6 +58,19 @@ trait Outgoing {
     fn count(&self) -> usize;
     /// Writes header and frame to `to` if the frame asks for nothing and there is room for it; its length then.
     fn write(&self, at: usize, header: &[u8], to: Piece<'_>) -> Option<usize>;
+    /// As [`Outgoing::write`], frames from `at` on to buffers from the first on, as far as it goes; how many, and in
+    /// `written` how many bytes went to each.
+    #[inline]
+    fn write_all(&self, at: usize, header: &[u8], to: &Plains, written: &mut [u32; BATCH_LEN]) -> usize {
+        let mut n = 0;
+        while let (Some(piece), Some(written)) = (to.piece(n), written.get_mut(n))
+            && let Some(len) = self.write(at + n, header, piece)
+        {
+            *written = (header.len() + len) as u32;
+            n += 1;
+        }
+        n
+    }
     /// The frame as a packet.
     fn packet<R>(&self, at: usize, then: impl FnOnce(&Packet) -> R) -> Option<R>;
 }
@@ -94,6 +110,12 @@ impl Outgoing for Lent<'_> {
     fn write(&self, at: usize, header: &[u8], to: Piece<'_>) -> Option<usize> {
         self.0.write(usize::from(*self.1.get(at)?), header, to)
     }
+    #[inline]
+    fn write_all(&self, at: usize, header: &[u8], to: &Plains, written: &mut [u32; BATCH_LEN]) -> usize {
+        let places = self.1.get(at..).unwrap_or_default();
+        let Lent(frames, _) = self;
+        frames.write_all(places, header, to, written)
+    }
     #[cold]
     fn packet<R>(&self, at: usize, then: impl FnOnce(&Packet) -> R) -> Option<R> {
         self.0.copy(usize::from(*self.1.get(at)?)).as_ref().map(then)
@@ -109,6 +131,7 @@ impl Vring {
         features: u64,
     ) -> Self {
         let (burst, next, owed, near) = (Burst::default(), 0, ArrayVec::new(), 0);
+        let plains = Plains::new(memory.clone());
         // A count that never is: memory may be lost already.
         Vring {
             ring,
@@ -116,6 +139,8 @@ impl Vring {
             log,
             call,
             features,
+            plains,
+            has_odd: false,
             burst,
             next,
             owed,
@@ -157,6 +182,7 @@ impl Vring {
 
     /// Gives everything back, also what is in a burst that is not over; the ring's position then.
     pub fn stop(&mut self) -> u32 {
+        self.spill();
         self.ring.unfetch(self.burst.heads().get(self.next..).unwrap_or_default());
         self.burst.clear();
         self.next = 0;
@@ -168,9 +194,26 @@ impl Vring {
     /// Gives the buffers of the last burst back, which is over.
     #[inline]
     fn settle(&mut self) {
-        for (id, slots) in self.owed.drain(..) {
-            self.ring.give_back(id, slots, 0);
+        if self.owed.iter().all(|(_, slots)| *slots == 1) {
+            self.ring.give_back_all(self.owed.iter().map(|(id, _)| (*id, 0)));
+        } else {
+            self.owed.iter().for_each(|(id, slots)| self.ring.give_back(*id, *slots, 0));
         }
+        self.owed.clear();
+    }
+
+    /// Turns buffers at hand into those of any form.
+    fn spill(&mut self) {
+        if self.plains.is_empty() {
+            return;
+        }
+        // There are none, or all were used.
+        self.burst.clear();
+        self.next = 0;
+        for plain in self.plains.ready() {
+            self.burst.push_plain(Segment { addr: plain.addr, len: plain.len }, plain.id);
+        }
+        self.plains.advance(BATCH_LEN);
     }
 
     fn has(&self, feature: u64) -> bool {
@@ -218,10 +261,26 @@ impl Vring {
     pub fn receive_frames(&mut self, frames: &mut Frames, count: &mut RxCount) -> Result<(), Violation> {
         frames.begin(&self.memory);
         let header_len = self.header_len();
-        self.receive_with(BATCH_LEN, count, |ring, burst, head, count| {
+        self.look_after()?;
+        self.settle();
+        let fetched = self.refetch(Direction::Read);
+        let (n, are_lent) = frames.lend_all(&self.plains, header_len);
+        let ids = self.plains.ready().iter().take(n).map(|plain| plain.id);
+        if are_lent {
+            // There is room: no more than a batch is taken at a time.
+            self.owed.extend(ids.map(|id| (id, 1)));
+        } else {
+            self.ring.give_back_all(ids.map(|id| (id, 0)));
+        }
+        self.plains.advance(n);
+        // Where there are plain ones, all of the burst was used before.
+        if n > 0 && self.plains.is_empty() && !self.has_odd {
+            return self.end(true, count);
+        }
+        self.take_all(BATCH_LEN - n, n > 0, fetched, count, |ring, burst, head, count| {
             if let Some(segment) = burst.only(head)
                 && let Some(len) = (segment.len as usize).checked_sub(header_len)
-                && len >= ETHERNET_HEADER
+                && len >= FRAME_MIN
                 && let Some(is_lent) = frames.lend(&mut ring.near, segment.addr, header_len, len)?
             {
                 return Ok(is_lent);
@@ -239,31 +298,74 @@ impl Vring {
         &mut self,
         max: usize,
         count: &mut RxCount,
-        mut take: impl FnMut(&mut Self, &Burst, Head, &mut RxCount) -> Result<bool, Violation>,
+        take: impl FnMut(&mut Self, &Burst, Head, &mut RxCount) -> Result<bool, Violation>,
     ) -> Result<(), Violation> {
         self.look_after()?;
         self.settle();
-        let mut result = self.refetch(Direction::Read);
-        let burst = std::mem::take(&mut self.burst);
-        let ready = burst.heads().get(self.next..).unwrap_or_default();
-        let n = ready.len().min(max);
-        for head in ready.iter().take(n) {
-            self.next += 1;
-            match take(self, &burst, *head, count) {
-                Ok(false) if self.owed.is_empty() => self.ring.give_back(head.id, head.slots, 0),
-                // There is room: no more than a batch is taken at a time.
-                Ok(_) => self.owed.push((head.id, head.slots)),
+        let fetched = self.refetch(Direction::Read);
+        self.take_all(max, false, fetched, count, take)
+    }
+
+    /// As [`Vring::receive_with`], when buffers were fetched and, perhaps, some taken.
+    #[inline(never)]
+    fn take_all(
+        &mut self,
+        max: usize,
+        has_some: bool,
+        fetched: Result<(), Violation>,
+        count: &mut RxCount,
+        mut take: impl FnMut(&mut Self, &Burst, Head, &mut RxCount) -> Result<bool, Violation>,
+    ) -> Result<(), Violation> {
+        self.spill();
+        let (mut result, mut left) = (fetched, max);
+        while left > 0 {
+            if self.next >= self.burst.heads().len() {
+                if !self.has_odd || result.is_err() {
+                    break;
+                }
+                result = self.fetch_any(Direction::Read, self.header_len());
+            }
+            let burst = std::mem::take(&mut self.burst);
+            let taken = self.take_some(&burst, left, count, &mut take);
+            self.burst = burst;
+            match taken {
+                Ok(n) => left -= n,
                 Err(violation) => {
                     result = Err(violation);
                     break;
                 }
             }
         }
-        self.burst = burst;
-        count.called = self.finish();
-        if n > 0 && result.is_ok() {
-            result = self.refetch(Direction::Read);
+        let ended = self.end(result.is_ok() && (left < max || has_some), count);
+        result.and(ended)
+    }
+
+    /// Takes up to `max` of the buffers of `burst` that wait; how many.
+    fn take_some(
+        &mut self,
+        burst: &Burst,
+        max: usize,
+        count: &mut RxCount,
+        take: &mut impl FnMut(&mut Self, &Burst, Head, &mut RxCount) -> Result<bool, Violation>,
+    ) -> Result<usize, Violation> {
+        let ready = burst.heads().get(self.next..).unwrap_or_default();
+        let n = ready.len().min(max);
+        for head in ready.iter().take(n) {
+            self.next += 1;
+            match take(self, burst, *head, count)? {
+                false if self.owed.is_empty() => self.ring.give_back(head.id, head.slots, 0),
+                // There is room: no more than a batch is taken at a time.
+                _ => self.owed.push((head.id, head.slots)),
+            }
         }
+        Ok(n)
+    }
+
+    /// Ends a call that received: shows the driver what it gets back, and fetches if so asked.
+    #[inline]
+    fn end(&mut self, fetches: bool, count: &mut RxCount) -> Result<(), Violation> {
+        count.called = self.finish();
+        let result = if fetches { self.refetch(Direction::Read) } else { Ok(()) };
         self.look_after().and(result)
     }
 
@@ -271,12 +373,25 @@ impl Vring {
     /// same time and, what is fetched at the end of a call, while the thread does something else.
     #[inline]
     fn refetch(&mut self, direction: Direction) -> Result<(), Violation> {
-        if self.next < self.burst.heads().len() {
+        if !self.plains.is_empty() || self.next < self.burst.heads().len() {
             return Ok(());
         }
+        let header_len = self.header_len();
+        self.plains.begin(header_len, direction == Direction::Write);
+        let is_more = self.ring.fetch_plain(&mut self.plains);
+        self.has_odd = is_more && self.plains.room() > 0;
+        if !self.plains.is_empty() || !is_more {
+            return Ok(());
+        }
+        self.fetch_any(direction, header_len)
+    }
+
+    /// Fetches buffers of any form.
+    #[inline(never)]
+    fn fetch_any(&mut self, direction: Direction, header_len: usize) -> Result<(), Violation> {
         self.burst.clear();
         self.next = 0;
-        let header_len = self.header_len();
+        self.has_odd = false;
         let result = self.ring.fetch(&self.memory, direction, BATCH_LEN, &mut self.burst);
         for segment in self.burst.heads().iter().filter_map(|h| self.burst.only(*h)) {
             let Ok(piece) = self.memory.rest(&mut self.near, segment.addr) else { continue };
@@ -292,7 +407,7 @@ impl Vring {
     fn gather(&self, burst: &Burst, head: Head, count: &mut RxCount) -> Result<Option<Packet>, Violation> {
         let header_len = self.header_len();
         let total = burst.len(head);
-        let Some(len) = total.checked_sub(header_len as u64).filter(|n| *n >= ETHERNET_HEADER as u64) else {
+        let Some(len) = total.checked_sub(header_len as u64).filter(|n| *n >= FRAME_MIN as u64) else {
             count.malformed += 1;
             return Ok(None);
         };
@@ -357,6 +472,12 @@ impl Vring {
             if result.is_ok() {
                 result = self.refetch(Direction::Write);
             }
+            let n = self.put_all(plain, frames, done);
+            if n > 0 {
+                done += n;
+                continue;
+            }
+            self.spill();
             if self.put_plain(plain, frames, done) {
                 self.next += 1;
                 done += 1;
@@ -379,6 +500,20 @@ impl Vring {
             result = self.refetch(Direction::Write);
         }
         self.look_after().and(result).map(|()| done)
+    }
+
+    /// Writes frames without offloads to buffers in one piece that have room for them; how many.
+    #[inline]
+    fn put_all<O: Outgoing + ?Sized>(&mut self, header: &[u8], frames: &O, at: usize) -> usize {
+        let mut written = [0; BATCH_LEN];
+        let n = frames.write_all(at, header, &self.plains, &mut written);
+        let used = || self.plains.ready().iter().zip(&written).take(n);
+        if let Some(log) = &self.log {
+            used().for_each(|(plain, written)| log.mark(plain.addr, (*written).into()));
+        }
+        self.ring.give_back_all(used().map(|(plain, written)| (plain.id, *written)));
+        self.plains.advance(n);
+        n
     }
 
     /// Writes a frame without offloads to a buffer in one piece that has room for it; false if it is no such buffer.

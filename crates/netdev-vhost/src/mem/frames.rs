@@ -5,19 +5,24 @@
 //! that is copied: what arrives then is what it might have sent. Its buffers go back when the burst is over; the
 //! memory stays mapped until then, whatever the front end does.
 
-use super::{GuestMemory, HEAD, OutOfRange, Piece};
+use super::plains::{Plains, header_of};
+use super::{GuestMemory, HEAD, LONG_HEADER, OutOfRange, Piece};
 use crate::pool;
 use arrayvec::ArrayVec;
-use netdev::burst::{Heads, places, plain_bytes};
+use netdev::burst::{Heads, all_places, places, plain_bytes};
 use netdev::{Burst, virtio};
 use packet::{BATCH_LEN, Packet};
 use std::any::Any;
+use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
 /// Frames up to this many bytes stay with the guest; longer ones become packets.
 pub const LENT_MAX: usize = pool::SMALL_FRAME_MAX;
+
+/// The shortest frame: an Ethernet header.
+pub const FRAME_MIN: usize = 14;
 
 /// The copied heads, one behind the other. Behind the last one there is as much as the longest frame has, for a frame
 /// is shown as a slice of its length.
@@ -32,6 +37,8 @@ pub struct Frames {
     /// By place, lengths of frames, at most [`LENT_MAX`] of those in `lent`.
     lens: [u32; BATCH_LEN],
     places: usize,
+    /// The length of all frames, if it is the same, none is a packet and none goes to a group.
+    alike: Option<u32>,
     /// Places of frames that are no packets, now and when the burst was received.
     lent: u32,
     were_lent: u32,
@@ -55,6 +62,7 @@ impl Frames {
             rests: [ptr::null_mut(); BATCH_LEN],
             lens: [0; BATCH_LEN],
             places: 0,
+            alike: None,
             lent: 0,
             were_lent: 0,
             packets: ArrayVec::new(),
@@ -86,10 +94,55 @@ impl Frames {
     /// Takes in a packet.
     pub fn push(&mut self, packet: Packet) {
         if let Some(len) = self.lens.get_mut(self.places) {
+            self.alike = None;
             *len = packet.len() as u32;
             self.packets.push((self.places, packet));
             self.places += 1;
         }
+    }
+
+    /// Takes in the frames behind the headers of `plains`, from the first on, as long as these ask for nothing; how many
+    /// they were, and whether their buffers are in use now.
+    #[inline]
+    pub fn lend_all(&mut self, plains: &Plains, header_len: usize) -> (usize, bool) {
+        if !self.memory.as_ref().is_some_and(|memory| plains.are_in(memory)) {
+            return (0, false);
+        }
+        let first = self.places;
+        let (mut shortest, mut longest, mut first_bytes) = (u32::MAX, 0, 0);
+        let copies = self.copies.0.as_chunks_mut::<HEAD>().0.iter_mut();
+        let all = copies.zip(&mut self.rests).zip(&mut self.lens).skip(first);
+        let mut n = 0;
+        for (plain, ((copy, rest), own_len)) in plains.ready().iter().zip(all) {
+            let len = (plain.len as usize).wrapping_sub(header_len);
+            let (front, back) = header_of(plain);
+            if !(FRAME_MIN..=LENT_MAX).contains(&len) || front != 0 || u32::from_le(back) as u16 != 0 {
+                break;
+            }
+            let body = plain.base.wrapping_add(header_len);
+            // SAFETY: a buffer of a `Plains` has room for a header and a line; `copy` is ours and as long as a line.
+            unsafe { ptr::copy_nonoverlapping(body, copy.as_mut_ptr(), HEAD) };
+            // What is judged is the copy: the compiler must not go back to the original for it.
+            compiler_fence(Ordering::SeqCst);
+            *rest = body.wrapping_add(HEAD);
+            *own_len = len as u32;
+            (shortest, longest) = (shortest.min(*own_len), longest.max(*own_len));
+            // The bit that says "group" is the first byte's last.
+            first_bytes |= copy[0];
+            n += 1;
+        }
+        self.places = first + n;
+        let places = all_places(self.places) & !all_places(first);
+        self.were_lent |= places;
+        self.lent |= places;
+        let is_alike = first == 0 && shortest == longest && first_bytes & 1 == 0;
+        self.alike = is_alike.then_some(longest);
+        let is_lent = longest as usize > HEAD;
+        if is_lent && !self.uses {
+            self.uses = true;
+            self.in_use.store(true, Ordering::Relaxed);
+        }
+        (n, is_lent)
     }
 
     /// Takes in the frame of `len` bytes behind a header of `header_len` at guest address `addr`; `None` if it is not in
@@ -125,6 +178,7 @@ impl Frames {
             self.uses = true;
             self.in_use.store(true, Ordering::Relaxed);
         }
+        self.alike = None;
         self.were_lent |= 1 << place;
         self.lent |= 1 << place;
         self.places += 1;
@@ -140,6 +194,12 @@ impl Frames {
     /// Lengths of all frames, by place.
     pub fn lens(&self) -> &[u32] {
         self.lens.get(..self.places).unwrap_or_default()
+    }
+
+    /// The length of all frames, if it is the same, none was a packet and none goes to a group.
+    #[inline]
+    pub fn alike(&self) -> Option<u32> {
+        self.alike
     }
 
     /// The copied head of a frame that is lent, or of a shorter frame all of it.
@@ -197,6 +257,56 @@ impl Frames {
         Some(len)
     }
 
+    /// Writes a header and a lent frame behind it to each of `plains`, from the first on, as long as the next of the
+    /// frames at `places` has room there; how many they were, and in `written` how many bytes went to each.
+    #[inline]
+    pub fn write_all(
+        &self,
+        places: &[u8],
+        header: &[u8],
+        plains: &Plains,
+        written: &mut [u32; BATCH_LEN],
+    ) -> usize {
+        let expected = header.first_chunk().map(|h: &[u8; LONG_HEADER]| halves(h));
+        let copies = self.copies.0.as_chunks::<HEAD>().0;
+        let mut n = 0;
+        for ((place, plain), written) in places.iter().zip(plains.ready()).zip(written) {
+            let (place, bit) = (usize::from(*place), 1_u32.checked_shl((*place).into()).unwrap_or(0));
+            let (Some(copy), Some(rest), Some(len)) =
+                (copies.get(place), self.rests.get(place), self.lens.get(place))
+            else {
+                break;
+            };
+            let (len, total) = (*len as usize, header.len() as u32 + *len);
+            if self.lent & bit == 0 || total > plain.len {
+                break;
+            }
+            *written = total;
+            if len < HEAD {
+                let to = Piece { base: plain.base, len: total as usize, memory: PhantomData };
+                if self.write(place, header, to).is_none() {
+                    break;
+                }
+                n += 1;
+                continue;
+            }
+            // As `Piece::write_header`.
+            if expected != Some(header_of(plain)) {
+                // SAFETY: the buffer is longer than the header, which is ours.
+                unsafe { ptr::copy_nonoverlapping(header.as_ptr(), plain.base, header.len()) };
+            }
+            let body = plain.base.wrapping_add(header.len());
+            // SAFETY: the buffer has `total` bytes, which is no less than the header and a line; `copy` is ours.
+            unsafe { ptr::copy_nonoverlapping(copy.as_ptr(), body, HEAD) };
+            if len > HEAD {
+                // SAFETY: as in `write`.
+                unsafe { ptr::copy(*rest, body.wrapping_add(HEAD), len - HEAD) };
+            }
+            n += 1;
+        }
+        n
+    }
+
     /// A copy of the lent frame at `place`.
     pub fn copy(&self, place: usize) -> Option<Packet> {
         let (rest, rest_len) = self.rest(place)?;
@@ -216,6 +326,13 @@ impl Frames {
     pub fn sent(&mut self, places: u32) {
         self.lent &= !places;
     }
+}
+
+/// A header in the form that [`header_of`] has it in.
+#[inline]
+fn halves(header: &[u8; LONG_HEADER]) -> (u64, u32) {
+    let [a, b, c, d, e, f, g, h, front @ ..] = *header;
+    (u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u32::from_ne_bytes(front))
 }
 
 impl Default for Frames {
@@ -268,7 +385,7 @@ impl Burst for Frames {
         if std::mem::take(&mut self.uses) {
             self.in_use.store(false, Ordering::Release);
         }
-        (self.places, self.lent, self.were_lent) = (0, 0, 0);
+        (self.places, self.alike, self.lent, self.were_lent) = (0, None, 0, 0);
         self.packets.clear();
     }
 

@@ -7,6 +7,7 @@
 pub mod packed;
 pub mod split;
 
+use crate::mem::plains::Plains;
 use crate::mem::{DirtyLog, GuestMemory, OutOfRange};
 use packed::Packed;
 use split::Split;
@@ -111,6 +112,12 @@ impl Burst {
     }
     pub fn is_empty(&self) -> bool {
         self.heads.is_empty()
+    }
+
+    /// Takes in a buffer of one segment and one slot.
+    pub fn push_plain(&mut self, segment: Segment, id: u16) {
+        self.segments.push(segment);
+        self.close(id, 1);
     }
 
     /// Whether no more is to be taken: a guest's tables must not keep the thread.
@@ -252,6 +259,13 @@ impl Ring {
         result
     }
 
+    /// Takes buffers of one descriptor each, as long as there is room in `plains` and the next one is such; whether there
+    /// may be another one, which [`Ring::fetch`] judges.
+    #[inline]
+    pub fn fetch_plain(&mut self, plains: &mut Plains) -> bool {
+        both!(self, r => r.fetch_plain(plains))
+    }
+
     /// Puts the last buffers that were fetched back, to be fetched again.
     #[inline]
     pub fn unfetch(&mut self, heads: &[Head]) {
@@ -264,6 +278,11 @@ impl Ring {
     #[inline]
     pub fn give_back(&mut self, id: u16, slots: u16, written: u32) {
         both!(self, r => r.give_back(id, slots, written));
+    }
+    /// As [`Ring::give_back`], buffers of one slot by their ids, with what was written to each.
+    #[inline]
+    pub fn give_back_all(&mut self, all: impl Iterator<Item = (u16, u32)>) {
+        both!(self, r => r.give_back_all(all));
     }
     /// Shows the driver all that was given back.
     #[inline]

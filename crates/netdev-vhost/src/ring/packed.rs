@@ -1,7 +1,7 @@
 //! Packed virtqueues: one ring of descriptors that both sides write (VIRTIO 1.2, 2.8).
 
 use super::*;
-use crate::mem::{Area, LINE};
+use crate::mem::{Area, LINE, plains::Plains};
 use crate::protocol::RingAddresses;
 use std::sync::atomic::{Ordering, fence};
 
@@ -144,11 +144,45 @@ impl Packed {
             burst.close(id, slots);
             self.next.advance(slots, self.size);
         }
-        // These lines are ours until we have written them.
-        for line in 0..(burst.heads().len() - had).div_ceil(LINE / DESCRIPTOR) {
+        self.prefetch(first, burst.heads().len() - had);
+        Ok(())
+    }
+
+    /// As [`super::split::Split::fetch_plain`].
+    #[inline]
+    pub fn fetch_plain(&mut self, plains: &mut Plains) -> bool {
+        let (first, max) = (self.next, plains.room());
+        let ring = self.ring.u64_pairs(0, self.size.into());
+        let wanted = if plains.are_written() { F_WRITE } else { 0 };
+        let mut place = first;
+        let mut is_more = false;
+        let mut taken = 0;
+        while taken < max {
+            let Some([addr, rest]) = ring.get(usize::from(place.slot)) else { break };
+            // The word with the flags first, which the driver writes last.
+            let rest = rest.load(Ordering::Acquire);
+            let d = Descriptor::packed(addr.load(Ordering::Relaxed), rest);
+            if !place.is_available(d.flags) {
+                break;
+            }
+            if d.flags & (F_NEXT | F_INDIRECT | F_WRITE) != wanted || !plains.push(d.addr, d.len, d.id) {
+                is_more = true;
+                break;
+            }
+            place.advance(1, self.size);
+            taken += 1;
+        }
+        self.next = place;
+        self.prefetch(first, taken);
+        is_more
+    }
+
+    /// Asks for the lines of so many slots, which are ours until we have written them.
+    #[inline]
+    fn prefetch(&self, first: Place, n: usize) {
+        for line in 0..n.div_ceil(LINE / DESCRIPTOR) {
             self.ring.prefetch_to_write(usize::from(first.slot) * DESCRIPTOR + line * LINE);
         }
-        Ok(())
     }
 
     /// A chain of more than one descriptor; its id and its slots.
@@ -185,18 +219,33 @@ impl Packed {
         self.used.advance(slots, self.size);
     }
 
+    /// As [`Packed::give_back`], buffers of one slot by their ids, with what was written to each.
+    #[inline]
+    pub fn give_back_all(&mut self, all: impl Iterator<Item = (u16, u32)>) {
+        let (mut place, size) = (self.used, self.size);
+        self.waiting.extend(all.map(|(id, written)| {
+            let used = Used { place, id, written };
+            place.advance(1, size);
+            used
+        }));
+        self.used = place;
+    }
+
     /// Writes all entries, the first one last: that is where the driver looks.
     #[inline]
     pub fn publish(&mut self) {
+        let ring = self.ring.u64_pairs(0, self.size.into());
         for u in self.waiting.iter().rev() {
-            let at = usize::from(u.place.slot) * DESCRIPTOR;
             let lap = if u.place.wrap { F_AVAILABLE | F_USED } else { 0 };
             // The driver looks at this flag of receive buffers only.
             let flags = lap | if u.written != 0 { F_WRITE } else { 0 };
             let word = u64::from(u.written) | u64::from(u.id) << 32 | u64::from(flags) << 48;
-            self.ring.store_u64(at + 8, word, Ordering::Release);
+            if let Some([_, rest]) = ring.get(usize::from(u.place.slot)) {
+                rest.store(word, Ordering::Release);
+            }
             if let Some((log, ring)) = &self.log {
-                log.mark(ring.wrapping_add(at as u64), DESCRIPTOR as u64);
+                let at = u64::from(u.place.slot) * DESCRIPTOR as u64;
+                log.mark(ring.wrapping_add(at), DESCRIPTOR as u64);
             }
         }
         self.waiting.clear();

@@ -1,7 +1,7 @@
 //! Split virtqueues: descriptor table, available ring, used ring (VIRTIO 1.2, 2.7).
 
 use super::*;
-use crate::mem::Area;
+use crate::mem::{Area, plains::Plains};
 use crate::protocol::RingAddresses;
 use std::sync::atomic::{Ordering, fence};
 
@@ -100,6 +100,38 @@ impl Split {
         Ok(())
     }
 
+    /// Takes buffers of one descriptor each, as long as there is room in `plains` and the next one is such; whether there
+    /// is another one.
+    #[inline]
+    pub fn fetch_plain(&mut self, plains: &mut Plains) -> bool {
+        let max = plains.room();
+        if usize::from(self.seen.wrapping_sub(self.next)) < max {
+            self.seen = self.available.load_u16(2, Ordering::Acquire);
+            if self.seen.wrapping_sub(self.next) > self.size {
+                // For `fetch` to find.
+                self.seen = self.next;
+                return true;
+            }
+        }
+        let ready = usize::from(self.seen.wrapping_sub(self.next)).min(max);
+        let n = usize::from(self.size);
+        let (available, descriptors) = (self.available.u16s(4, n), self.descriptors.u64_pairs(0, n));
+        let wanted = if plains.are_written() { F_WRITE } else { 0 };
+        let mut next = self.next;
+        for _ in 0..ready {
+            let Some(head) = available.get(usize::from(next & (self.size - 1))) else { break };
+            let head = head.load(Ordering::Relaxed);
+            let Some([addr, rest]) = descriptors.get(usize::from(head)) else { break };
+            let d = Descriptor::split(addr.load(Ordering::Relaxed), rest.load(Ordering::Relaxed));
+            if d.flags & (F_NEXT | F_INDIRECT | F_WRITE) != wanted || !plains.push(d.addr, d.len, head) {
+                break;
+            }
+            next = next.wrapping_add(1);
+        }
+        self.next = next;
+        self.next != self.seen
+    }
+
     #[inline]
     fn descriptor(&self, index: u16) -> Result<Descriptor, Violation> {
         if index >= self.size {
@@ -136,6 +168,29 @@ impl Split {
         self.used.store_pair(at, id.into(), written);
         self.mark_used(at as u64, 8);
         self.filled = self.filled.wrapping_add(1);
+    }
+
+    /// As [`Split::give_back`], buffers of one slot by their ids, with what was written to each.
+    #[inline]
+    pub fn give_back_all(&mut self, all: impl Iterator<Item = (u16, u32)>) {
+        let used = self.used.u32_pairs(4, self.size.into());
+        let mut filled = self.filled;
+        for (id, written) in all {
+            let slot = filled & (self.size - 1);
+            if let Some(halves) = used.get(usize::from(slot)) {
+                // What is there already is left alone: the other side keeps its copy of the line.
+                for (half, value) in halves.iter().zip([id.into(), written]) {
+                    if half.load(Ordering::Relaxed) != value {
+                        half.store(value, Ordering::Relaxed);
+                    }
+                }
+            }
+            if self.log.is_some() {
+                self.mark_used(4 + 8 * u64::from(slot), 8);
+            }
+            filled = filled.wrapping_add(1);
+        }
+        self.filled = filled;
     }
 
     #[inline]
