@@ -1,22 +1,25 @@
 //! How long a polling thread waits for connection tracking while millions of connections are dumped, flushed or expire.
 //!
-//! `conntrack-pauses [connections]`, 3,000,000 unless given. One thread sends packets of established connections
-//! through a tracker in batches of 32 and notes the longest time between two batches; another dumps, flushes
-//! and sweeps meanwhile, kept off the polling thread's core as in the daemon. What the machine itself adds shows in the
-//! first line, where nothing else goes on, and in the difference between the last two columns: of the time between two
-//! batches, only that is the tracker's in which the thread worked, or all of it if it waited for a lock (proc(5): a
-//! voluntary switch). The rest is that of others who were given the core, guests of the same host among them.
+//! `conntrack-pauses [connections [rounds [load]]]`, 3,000,000 and 2 unless given. One thread sends packets of established
+//! connections through a tracker in batches of 32 and notes the time between two batches; another dumps, flushes
+//! and sweeps meanwhile, kept off the polling thread's core as in the daemon; with `load` it shares its core with two threads
+//! that are busy.
+//!
+//! What the machine adds is in the lines *apart*, the floor: there both do the same work at the same time, but
+//! in two trackers that share nothing.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
 use conntrack::{Conntrack, Family, PacketCt, Request, SHARDS};
 use nix::sys::resource::{UsageWho, getrusage};
-use nix::time::{ClockId, clock_gettime};
 use packet::Packet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::{Duration, Instant};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CONNECTIONS: u32 = 3_000_000;
 const BATCH: u32 = 32;
@@ -24,7 +27,9 @@ const BATCH: u32 = 32;
 const BUSY: u32 = 10_000;
 const BUSY_ZONE: u16 = 2;
 const ZONE: u16 = 1;
-const CONTROL: Duration = Duration::from_secs(2);
+/// Slots that the polling thread looks at for others after each batch, as in the daemon.
+const SLOTS: u32 = 16;
+const CONTROL: Duration = Duration::from_secs(1);
 
 /// A UDP packet of connection `i`, or its answer, whose transport checksum the device has looked at.
 fn packet(i: u32, is_reply: bool) -> Packet {
@@ -49,14 +54,59 @@ fn track(ct: &Conntrack, p: &mut Packet, zone: u16, commit: bool, now: u64) {
     ct.process(p, Family::V4, &mut PacketCt::default(), &request, now);
 }
 
+/// Buckets of eighths of powers of two of nanoseconds.
+const BUCKETS: usize = 40 * 8;
+
 /// What both threads look at.
 struct Scene {
-    ct: Conntrack,
+    ct: Arc<Conntrack>,
+    /// The one that is polled in lines *apart*.
+    other: Conntrack,
+    is_apart: AtomicBool,
     now: AtomicU64,
-    worst_ns: AtomicU64,
-    worst_own_ns: AtomicU64,
-    batches: AtomicU64,
+    /// What is being done.
+    what: AtomicU32,
+    /// Connections for the polling thread to make: from the first number to before the second.
+    next: AtomicU32,
+    end: AtomicU32,
     stop: AtomicBool,
+}
+
+/// Pauses during one kind of work.
+struct Pauses {
+    counts: Vec<u64>,
+    longest: u64,
+    /// Voluntary switches and page faults of the polling thread
+    waits: i64,
+    faults: i64,
+}
+
+impl Pauses {
+    fn new() -> Self {
+        Pauses { counts: vec![0; BUCKETS], longest: 0, waits: 0, faults: 0 }
+    }
+    fn note(&mut self, ns: u64) {
+        let top = 63 - (ns | 8).leading_zeros();
+        let at = (top * 8) as usize + ((ns | 8) >> (top - 3) & 7) as usize;
+        self.counts[at.min(BUCKETS - 1)] += 1;
+        self.longest = self.longest.max(ns);
+    }
+    fn quantile(&self, q: f64) -> f64 {
+        let all: u64 = self.counts.iter().sum();
+        let mut left = (all as f64 * (1.0 - q)) as u64;
+        for (at, n) in self.counts.iter().enumerate().rev() {
+            if *n > left {
+                return ((8 + at % 8) as f64) * 2f64.powi((at / 8) as i32 - 3) / 1e3;
+            }
+            left -= n;
+        }
+        0.0
+    }
+    fn over(&self, ns: u64) -> u64 {
+        let top = 63 - ns.leading_zeros();
+        let at = (top * 8) as usize + (ns >> (top - 3) & 7) as usize;
+        self.counts[at..].iter().sum()
+    }
 }
 
 /// Keeps the calling thread on a core, if the machine has it.
@@ -65,65 +115,78 @@ fn pin(core: usize) {
     set.set(core).and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)).ok();
 }
 
-/// What a thread has used by now.
-struct Used {
-    wall: Instant,
-    /// Nanoseconds of processor time.
-    work: u64,
-    /// How often it waited.
-    waits: i64,
+fn usage() -> (i64, i64) {
+    let u = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    (u.voluntary_context_switches(), u.minor_page_faults())
 }
 
-impl Used {
-    fn now() -> Self {
-        let work = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
-        let waits = getrusage(UsageWho::RUSAGE_THREAD).unwrap().voluntary_context_switches();
-        Used { wall: Instant::now(), work: Duration::from(work).as_nanos() as u64, waits }
-    }
-
-    /// Nanoseconds since `before`, and how many of them were the thread's own doing.
-    fn since(&self, before: &Used) -> (u64, u64) {
-        let wall = (self.wall - before.wall).as_nanos() as u64;
-        (wall, if self.waits > before.waits { wall } else { (self.work - before.work).min(wall) })
-    }
-}
-
-fn poll(scene: &Scene) {
+fn poll(scene: &Arc<Scene>) -> Vec<Pauses> {
     pin(1);
     let mut packets: Vec<Packet> = (0..BUSY).map(|i| packet(i, i % 2 == 1)).collect();
-    let mut last = Used::now();
+    let mut all: Vec<Pauses> = (0..2 * WORK.len() + 1).map(|_| Pauses::new()).collect();
+    scene.ct.expect_many();
+    let mut last = Instant::now();
+    let mut before = usage();
+    let mut at = 0;
+    let mut serving = None;
     while !scene.stop.load(SeqCst) {
         for batch in packets.chunks_mut(BATCH as usize) {
-            let now = scene.now.load(SeqCst);
-            batch.iter_mut().for_each(|p| track(&scene.ct, p, BUSY_ZONE, true, now));
-            let end = Used::now();
-            let (wall, own) = end.since(&last);
-            scene.worst_ns.fetch_max(wall, SeqCst);
-            scene.worst_own_ns.fetch_max(own, SeqCst);
-            scene.batches.fetch_add(1, SeqCst);
+            let (now, what) = (scene.now.load(Relaxed), scene.what.load(Relaxed));
+            if scene.is_apart.load(Relaxed) {
+                serving = None;
+                batch.iter_mut().for_each(|p| track(&scene.other, p, BUSY_ZONE, true, now));
+            } else {
+                serving.get_or_insert_with(|| scene.ct.serving());
+                batch.iter_mut().for_each(|p| track(&scene.ct, p, BUSY_ZONE, true, now));
+                scene.ct.serve(SLOTS);
+                let next = scene.next.load(Relaxed);
+                let end = scene.end.load(Relaxed).min(next + BATCH);
+                if next < end {
+                    (next..end).for_each(|i| track(&scene.ct, &mut packet(i, false), ZONE, true, now));
+                    scene.next.store(end, Relaxed);
+                }
+            }
+            let end = Instant::now();
+            if what != at {
+                let now = usage();
+                all[at as usize].waits += now.0 - before.0;
+                all[at as usize].faults += now.1 - before.1;
+                (at, before) = (what, now);
+                last = Instant::now();
+                continue;
+            }
+            all[at as usize].note((end - last).as_nanos() as u64);
             last = end;
         }
     }
+    all
 }
 
-/// Runs `f` while the polling thread polls, and prints the longest time between two of its batches.
-fn measure(scene: &Scene, what: &str, f: impl FnOnce()) {
-    // Of a batch that begins now.
-    std::thread::sleep(Duration::from_millis(20));
-    scene.worst_ns.store(0, SeqCst);
-    scene.worst_own_ns.store(0, SeqCst);
-    let (start, batches) = (Instant::now(), scene.batches.load(SeqCst));
+const WORK: [&str; 6] = [
+    "nothing else",
+    "a dump of all",
+    "a flush of the zone of all",
+    "taking away what was flushed",
+    "making them anew",
+    "taking away what expired",
+];
+
+/// Runs `f` while the polling thread polls.
+fn measure(scene: &Scene, what: usize, took: &mut [(f64, u64, u64)], f: impl FnOnce()) {
+    let index = what + if scene.is_apart.load(SeqCst) { WORK.len() } else { 0 };
+    let start = Instant::now();
+    scene.what.store(index as u32, SeqCst);
     f();
-    let batches = scene.batches.load(SeqCst) - batches;
-    let took = start.elapsed().as_secs_f64();
-    let [worst, own] = [&scene.worst_ns, &scene.worst_own_ns].map(|ns| ns.load(SeqCst) as f64 / 1e6);
-    println!("| {what} | {took:.2} | {batches} | {worst:.3} | {own:.3} |");
+    scene.what.store(2 * WORK.len() as u32, SeqCst);
+    took[index].0 += start.elapsed().as_secs_f64();
+    std::thread::sleep(Duration::from_millis(1));
 }
 
 /// What the sweeper does until nothing dead is left.
 fn sweep(scene: &Scene, living: usize) {
-    while scene.ct.stored() > living {
-        scene.ct.sweep((SHARDS as u32).div_ceil(200), scene.now.load(SeqCst));
+    let mut left = 3_000_000i64 - 0 * living as i64;
+    while left > 0 {
+        left -= i64::from(scene.ct.sweep((SHARDS as u32).div_ceil(200), scene.now.load(SeqCst)));
     }
 }
 
@@ -137,49 +200,99 @@ fn fill(scene: &Scene, n: u32) {
     }
 }
 
+/// The polling thread makes connections, while this one sees to memory, as the daemon's sweeper does.
+fn have_filled(scene: &Scene, n: u32) {
+    scene.next.store(0, SeqCst);
+    scene.end.store(n, SeqCst);
+    while scene.next.load(SeqCst) < n {
+        match scene.ct.wants_restock() {
+            true => scene.ct.restock(),
+            false => std::thread::sleep(Duration::from_micros(50)),
+        }
+    }
+    scene.end.store(0, SeqCst);
+}
+
+fn round(scene: &Scene, n: u32, took: &mut [(f64, u64, u64)]) {
+    let now = || scene.now.load(SeqCst);
+    let mut go = |what, f: &dyn Fn()| measure(scene, what, took, f);
+    go(0, &|| std::thread::sleep(CONTROL));
+    go(1, &|| scene.ct.for_each(None, now(), |_| {}));
+    go(2, &|| {
+        scene.ct.flush(Some(ZONE));
+        std::thread::sleep(Duration::from_millis(100));
+    });
+    go(3, &|| sweep(scene, BUSY as usize));
+    go(4, &|| match scene.is_apart.load(SeqCst) {
+        true => fill(scene, n),
+        false => have_filled(scene, n),
+    });
+    // Packets keep those of the polling thread alive.
+    for _ in 0..4 {
+        std::thread::sleep(Duration::from_millis(100));
+        scene.now.fetch_add(20_000, SeqCst);
+    }
+    go(5, &|| sweep(scene, if scene.is_apart.load(SeqCst) { 0 } else { BUSY as usize }));
+}
+
 fn main() {
     pin(0);
-    let n = std::env::args().nth(1).map_or(CONNECTIONS, |n| n.parse().expect("a number"));
+    let number = |at: usize, or: u32| std::env::args().nth(at).map_or(or, |n| n.parse().expect("a number"));
+    let (n, rounds) = (number(1, CONNECTIONS), number(2, 2));
     let scene = Arc::new(Scene {
-        ct: Conntrack::new(7),
+        ct: Arc::new(Conntrack::new(7)),
+        other: Conntrack::new(9),
+        is_apart: AtomicBool::new(false),
         now: AtomicU64::new(1),
-        worst_ns: AtomicU64::new(0),
-        worst_own_ns: AtomicU64::new(0),
-        batches: AtomicU64::new(0),
+        what: AtomicU32::new(2 * WORK.len() as u32),
+        next: AtomicU32::new(0),
+        end: AtomicU32::new(0),
         stop: AtomicBool::new(false),
     });
     scene.ct.set_maxconns(n + BUSY);
     for i in 0..BUSY {
-        track(&scene.ct, &mut packet(i, false), BUSY_ZONE, true, 1);
-        track(&scene.ct, &mut packet(i, true), BUSY_ZONE, true, 1);
+        for ct in [&*scene.ct, &scene.other] {
+            track(ct, &mut packet(i, false), BUSY_ZONE, true, 1);
+            track(ct, &mut packet(i, true), BUSY_ZONE, true, 1);
+        }
     }
     let before = resident();
     fill(&scene, n);
     println!("{} connections, {:.0} bytes each\n", scene.ct.len(), (resident() - before) / f64::from(n));
-    println!(
-        "| meanwhile | seconds | batches | longest pause, ms | of the tracker, ms |\n|---|---:|---:|---:|---:|"
-    );
+    let load = if std::env::args().nth(3).is_some() { 2 } else { 0 };
+    for _ in 0..load {
+        let scene = Arc::clone(&scene);
+        std::thread::spawn(move || {
+            pin(0);
+            while !scene.stop.load(Relaxed) {}
+        });
+    }
     let polling = Arc::clone(&scene);
     let thread = std::thread::spawn(move || poll(&polling));
-    let now = || scene.now.load(SeqCst);
-    measure(&scene, "nothing else", || std::thread::sleep(CONTROL));
-    measure(&scene, "a dump of all", || scene.ct.for_each(None, now(), |_| {}));
-    measure(&scene, "a flush of the zone of all", || {
-        scene.ct.flush(Some(ZONE));
-        std::thread::sleep(Duration::from_millis(100));
-    });
-    measure(&scene, "taking away what was flushed", || sweep(&scene, BUSY as usize));
-    measure(&scene, "making them anew", || fill(&scene, n));
-    measure(&scene, "taking away what expired", || {
-        // Packets keep those of the polling thread alive.
-        for _ in 0..4 {
-            std::thread::sleep(Duration::from_millis(100));
-            scene.now.fetch_add(20_000, SeqCst);
+    let mut took = vec![(0.0, 0, 0); 2 * WORK.len()];
+    for at in 0..rounds {
+        scene.is_apart.store(false, SeqCst);
+        if at > 0 {
+            fill(&scene, n);
         }
-        sweep(&scene, BUSY as usize);
-    });
+        std::thread::sleep(Duration::from_millis(20));
+        round(&scene, n, &mut took);
+        scene.is_apart.store(true, SeqCst);
+        fill(&scene, n);
+        round(&scene, n, &mut took);
+    }
     scene.stop.store(true, SeqCst);
-    thread.join().unwrap();
+    let all = thread.join().unwrap();
+    println!("| meanwhile | seconds | batches | half, us | 99.99 %, us | longest, ms | over 1 ms | waits | faults | lock wait ms | lock waits |");
+    for (at, p) in all.iter().enumerate().take(2 * WORK.len()) {
+        println!(
+            "| {}{} | {:.2} | {} | {:.1} | {:.1} | {:.3} | {} | {} | {} | {:.3} | {} |",
+            WORK[at % WORK.len()],
+            if at >= WORK.len() { ", apart" } else { "" },
+            took[at].0, p.counts.iter().sum::<u64>(), p.quantile(0.5), p.quantile(0.9999),
+            p.longest as f64 / 1e6, p.over(1_000_000), p.waits, p.faults, took[at].1 as f64 / 1e6, took[at].2,
+        );
+    }
 }
 
 fn resident() -> f64 {

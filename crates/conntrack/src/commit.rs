@@ -252,12 +252,22 @@ impl Conntrack {
 
     /// What else goes when a connection has gone. No part may be locked.
     pub(crate) fn after_removal(&self, shard: u32, slot: u32, conn: &Conn) {
+        self.untie(shard, slot, conn);
+        self.leave(conn);
+    }
+
+    /// The place in its zone is free.
+    pub(crate) fn leave(&self, conn: &Conn) {
+        self.zones.leave(conn.key.zone, &conn.admission());
+    }
+
+    /// What leads to a connection that has gone, and what it has announced. No part may be locked.
+    pub(crate) fn untie(&self, shard: u32, slot: u32, conn: &Conn) {
         if let Some(nat) = conn.nat() {
             self.drop_alias(&nat.reply, ConnRef { shard, slot, serial: conn.serial });
         }
         if conn.helper().is_some() {
             self.expectations.forget(&conn.key);
         }
-        self.zones.leave(conn.key.zone, &conn.admission());
     }
 }

@@ -1,14 +1,21 @@
 //! Settings, and the sweep.
 
+use crate::errand::{PARTS_AT_ONCE, Removed, Task, Walk};
 use crate::timeout::TimeoutPolicy;
-use crate::track::{Conntrack, SHARDS, SLICE};
+use crate::track::{Conntrack, SHARDS};
 use crate::zone::{LimitStatus, LimitZone};
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 /// Lets others have the core while no part's lock is held: who must give it up soon does so here rather than with a lock
 /// that a polling thread waits for.
 pub(crate) fn pause() {
     std::thread::yield_now();
+}
+
+/// Sleeps for some tens of microseconds.
+pub(crate) fn nap() {
+    std::thread::sleep(Duration::from_micros(20));
 }
 
 impl Conntrack {
@@ -79,39 +86,27 @@ impl Conntrack {
     /// Removes what has expired or was flushed from the next `parts` of [`SHARDS`] parts. Returns the number
     /// removed. To be called from time to time, by one thread.
     pub fn sweep(&self, parts: u32, now: u64) -> u32 {
-        let mut removed = 0;
-        for _ in 0..parts {
-            let shard = self.sweep_at.fetch_add(1, Relaxed) % SHARDS as u32;
-            let mut slot = 0;
-            while let Some(next) = self.sweep_slice(shard, slot, now, &mut removed) {
-                slot = next;
+        let (mut count, mut removed) = (0, Removed::default());
+        let mut left = parts;
+        while left > 0 {
+            let from = self.sweep_at.load(Relaxed) % SHARDS as u32;
+            let end = from + left.min(PARTS_AT_ONCE).min(SHARDS as u32 - from);
+            self.sweep_at.store(end, Relaxed);
+            left -= end - from;
+            let mut walk = Walk::over(from, end);
+            while !walk.is_over() {
+                removed.make_room();
+                let task = self.run(Task::Sweep { walk, now, removed });
+                let Task::Sweep { walk: w, removed: r, .. } = task else { return count };
+                (walk, removed) = (w, r);
+                count += removed.count;
                 pause();
             }
-            pause();
         }
-        removed
+        count
     }
 
-    fn sweep_slice(&self, shard: u32, from: u32, now: u64, removed: &mut u32) -> Option<u32> {
-        // What takes time is done without the lock.
-        let mut gone = Vec::with_capacity(SLICE as usize);
-        let mut part = self.part(shard).lock();
-        let end = part.slots().min(from + SLICE);
-        for slot in from..end {
-            if part.get(slot).is_some_and(|c| !self.is_alive(c, now)) {
-                gone.extend(part.remove(slot).map(|conn| (slot, conn)));
-            }
-        }
-        let is_last = end >= part.slots();
-        let spare = part.let_go();
-        drop(part);
-        drop(spare);
-        *removed += gone.len() as u32;
-        gone.iter().for_each(|(slot, conn)| self.after_removal(shard, *slot, conn));
-        (!is_last).then_some(end)
-    }
-
-    /// Connections in the table, dead ones included: what takes memory.
+    /// Connections in the table, dead ones included: what takes memory. Takes the lock of each part: for tests.
     pub fn stored(&self) -> usize {
         (0..SHARDS as u32).map(|shard| self.part(shard).lock().len()).sum()
     }

@@ -3,10 +3,11 @@
 use crate::ConntrackError;
 use crate::conn::{Conn, ConnRef, Helper};
 use crate::control::pause;
+use crate::errand::{Copies, Task, Walk};
 use crate::key::{Family, Key, icmp_types};
 use crate::proto::ProtoState;
 use crate::tcp::{Scale, State};
-use crate::track::{Conntrack, SHARDS, SLICE};
+use crate::track::{Conntrack, SHARDS};
 use dpif::ct::{CtFamily, CtMatch, CtTupleMatch};
 use flow::U128;
 use packet::proto::ip_proto;
@@ -46,7 +47,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    fn of(conn: &Conn, now: u64) -> Entry {
+    pub(crate) fn of(conn: &Conn, now: u64) -> Entry {
         let tcp = match &conn.proto {
             ProtoState::Tcp(ends) => {
                 Some(TcpInfo { states: ends.map(|e| e.state), scales: ends.map(|e| e.scale) })
@@ -146,45 +147,45 @@ fn tuple_text(key: &Key) -> String {
     format!("src={src},dst={dst},{}", icmp_or_ports(key))
 }
 
-/// How far a dump has come. Connections that come or go meanwhile may be seen or not, none twice.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DumpCursor {
-    shard: u32,
-    slot: u32,
-}
+/// Connections of a piece of a dump.
+pub(crate) const PIECE: usize = 4096;
 
 impl Conntrack {
-    /// Appends up to [`SLICE`] connections of `zone`, or of all. False when there are no more.
-    pub fn dump(&self, at: &mut DumpCursor, zone: Option<u16>, now: u64, out: &mut Vec<Entry>) -> bool {
-        if at.shard as usize >= SHARDS || zone.is_some_and(|z| self.zones.count(z) == 0) {
-            return false;
-        }
+    /// Adds connections of `zone`, or of all, where a walk goes on, until there is no room or it is over. What comes or goes
+    /// meanwhile may be seen or not, nothing twice.
+    pub(crate) fn copy(&self, walk: &mut Walk, zone: Option<u16>, now: u64, into: Copies) -> Copies {
         pause();
-        let part = self.part(at.shard).lock();
-        let end = part.slots().min(at.slot + SLICE);
-        let conns = (at.slot..end).filter_map(|slot| part.get(slot));
-        let wanted = |c: &&Conn| zone.is_none_or(|z| z == c.key.zone) && self.is_alive(c, now);
-        out.extend(conns.filter(wanted).map(|c| Entry::of(c, now)));
-        *at = if end >= part.slots() {
-            DumpCursor { shard: at.shard + 1, slot: 0 }
-        } else {
-            DumpCursor { slot: end, ..*at }
-        };
-        true
+        match self.run(Task::Copy { walk: *walk, zone, now, into }) {
+            Task::Copy { walk: w, into, .. } => {
+                *walk = w;
+                into
+            }
+            _ => Copies::Shown(Vec::new()),
+        }
+    }
+
+    /// Shows pieces of all connections of `zone`, or of all, to `f`, which empties them.
+    fn for_each_piece(&self, zone: Option<u16>, now: u64, mut f: impl FnMut(&mut Vec<Entry>)) {
+        let (mut walk, mut piece) = (Walk::over(0, SHARDS as u32), Vec::with_capacity(PIECE));
+        while !walk.is_over() && zone.is_none_or(|z| self.zones.count(z) > 0) {
+            if let Copies::Shown(all) = self.copy(&mut walk, zone, now, Copies::Shown(piece)) {
+                piece = all;
+            } else {
+                return;
+            }
+            f(&mut piece);
+        }
     }
 
     /// Shows every connection of `zone`, or of all, to `f`.
     pub fn for_each(&self, zone: Option<u16>, now: u64, mut f: impl FnMut(&Entry)) {
-        let (mut at, mut slice) = (DumpCursor::default(), Vec::new());
-        while self.dump(&mut at, zone, now, &mut slice) {
-            slice.drain(..).for_each(|entry| f(&entry));
-        }
+        self.for_each_piece(zone, now, |piece| piece.drain(..).for_each(|entry| f(&entry)));
     }
 
     /// Every connection of `zone`, or of all.
     pub fn dump_all(&self, zone: Option<u16>, now: u64) -> Vec<Entry> {
-        let (mut at, mut out) = (DumpCursor::default(), Vec::new());
-        while self.dump(&mut at, zone, now, &mut out) {}
+        let mut out = Vec::new();
+        self.for_each(zone, now, |entry| out.push(*entry));
         out
     }
 
@@ -210,24 +211,35 @@ impl Conntrack {
         let is_icmp = wanted.is_icmp();
         if wanted.orig.is_complete(is_icmp) && wanted.reply.is_any(is_icmp) {
             let key = complete_key(wanted, zone.unwrap_or(0)).ok_or(ConntrackError::NotFound)?;
-            return self.flush_one(&key, now);
+            return if self.remove_keys(vec![key], now) == 0 {
+                Ok(())
+            } else {
+                Err(ConntrackError::NotFound)
+            };
         }
-        let mut at = DumpCursor::default();
-        let mut entries = Vec::new();
-        while self.dump(&mut at, zone, now, &mut entries) {
-            for entry in entries.drain(..).filter(|e| matches(wanted, e)) {
-                self.flush_one(&entry.orig, now)?;
-            }
-        }
+        self.for_each_piece(zone, now, |piece| {
+            // What is gone meanwhile has been forgotten as well.
+            let keys: Vec<Key> = piece.drain(..).filter(|e| matches(wanted, e)).map(|e| e.orig).collect();
+            self.remove_keys(keys, now);
+        });
         Ok(())
     }
 
-    fn flush_one(&self, key: &Key, now: u64) -> Result<(), ConntrackError> {
-        let place: Option<(ConnRef, bool)> = self.with_key(key, now, |_, r, _, by_alias| (r, by_alias));
-        match place {
-            Some((conn, false)) if self.remove(conn) => Ok(()),
-            _ => Err(ConntrackError::NotFound),
+    /// Removes connections by their original keys. Returns how many were not there.
+    fn remove_keys(&self, keys: Vec<Key>, now: u64) -> usize {
+        if keys.is_empty() {
+            return 0;
         }
+        match self.run(Task::Remove { keys, at: 0, now, missing: 0 }) {
+            Task::Remove { missing, .. } => missing,
+            _ => 0,
+        }
+    }
+
+    /// Removes the connection with this original key. Says whether it was there.
+    pub(crate) fn remove_key(&self, key: &Key, now: u64) -> bool {
+        let place: Option<(ConnRef, bool)> = self.with_key(key, now, |_, r, _, by_alias| (r, by_alias));
+        matches!(place, Some((conn, false)) if self.remove(conn))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Connections that a helper expects.
 
 use crate::conn::NatState;
-use crate::key::Key;
+use crate::key::{Family, Key};
 use dpif::NatDirection;
 use flow::U128;
 use parking_lot::Mutex;
@@ -38,13 +38,25 @@ pub(crate) struct Parent {
 #[derive(Default)]
 pub(crate) struct Expectations {
     count: AtomicUsize,
+    all: Mutex<All>,
+}
+
+#[derive(Default)]
+struct All {
     /// By key with source port 0.
-    by_key: Mutex<HashMap<[u64; 5], Expectation>>,
+    by_key: HashMap<[u64; 5], Expectation>,
+    /// Keys in `by_key` of what a control connection has announced.
+    by_parent: HashMap<[u64; 6], Vec<[u64; 5]>>,
 }
 
 fn words(k: &Key) -> [u64; 5] {
     let ports = u64::from(k.dport) << 32 | u64::from(k.zone) << 16 | u64::from(k.proto);
     [k.src.hi, k.src.lo, k.dst.hi, k.dst.lo, ports]
+}
+
+fn parent_words(k: &Key) -> [u64; 6] {
+    let [a, b, c, d, e] = words(k);
+    [a, b, c, d, e, u64::from(k.sport) | u64::from(k.family == Family::V6) << 16]
 }
 
 impl Expectations {
@@ -59,7 +71,7 @@ impl Expectations {
         if self.count.load(Relaxed) == 0 || key.is_icmp() {
             return None;
         }
-        let found = self.by_key.lock().get(&words(key)).copied()?;
+        let found = self.all.lock().by_key.get(&words(key)).copied()?;
         is_current(found.parent.zone, found.parent_generation).then_some(found)
     }
 
@@ -81,18 +93,22 @@ impl Expectations {
             (parent.reply.src, parent.reply.dst, nat)
         };
         let key = Key { src, dst, sport: 0, dport: port, ..parent.key };
-        let mut map = self.by_key.lock();
-        if map.len() >= EXPECTATIONS_MAX {
+        let mut all = self.all.lock();
+        if all.by_key.len() >= EXPECTATIONS_MAX {
             return false;
         }
-        map.entry(words(&key)).or_insert(Expectation {
-            parent: parent.key,
-            parent_generation: parent.generation,
-            mark: parent.mark,
-            label: parent.label,
-            nat,
+        let All { by_key, by_parent } = &mut *all;
+        by_key.entry(words(&key)).or_insert_with(|| {
+            by_parent.entry(parent_words(&parent.key)).or_default().push(words(&key));
+            Expectation {
+                parent: parent.key,
+                parent_generation: parent.generation,
+                mark: parent.mark,
+                label: parent.label,
+                nat,
+            }
         });
-        self.count.store(map.len(), Relaxed);
+        self.count.store(by_key.len(), Relaxed);
         true
     }
 
@@ -101,8 +117,10 @@ impl Expectations {
         if self.count.load(Relaxed) == 0 {
             return;
         }
-        let mut map = self.by_key.lock();
-        map.retain(|_, e| e.parent != *parent);
-        self.count.store(map.len(), Relaxed);
+        let mut all = self.all.lock();
+        for key in all.by_parent.remove(&parent_words(parent)).unwrap_or_default() {
+            all.by_key.remove(&key);
+        }
+        self.count.store(all.by_key.len(), Relaxed);
     }
 }

@@ -63,6 +63,11 @@ impl Index {
         (self.buckets.as_ptr() as usize, self.buckets.len().saturating_sub(1))
     }
 
+    /// Something of the bucket where a search for `hash` begins.
+    pub fn peek(&self, hash: u32) -> u64 {
+        self.buckets.get(self.home(hash)).map_or(0, |b| b.passed)
+    }
+
     /// The first slot of this hash that `is_it`.
     #[inline]
     pub fn find(&self, hash: u32, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {

@@ -4,9 +4,9 @@
 //!
 //! No thread, no socket, no clock: packets and the time come in as arguments. All methods of [`Conntrack`]
 //! take `&self` and may be called by any number of threads. The table has [`SHARDS`] parts with a lock each,
-//! held for some tens of nanoseconds for a packet, and for at most [`SLICE`] connections at a time by dumps
-//! and by [`Conntrack::sweep`]; no two of them are ever held together. A flush of a zone is one atomic
-//! exchange (see `zone`).
+//! held for some tens of nanoseconds for a packet; no two of them are ever held together. A flush of a zone is one
+//! atomic exchange (see `zone`). Dumps, sweeps and removals are run in small steps by the threads that poll, which so wait
+//! for no other (see `errand`); where there are none, by the caller, for at most [`SLICE`] connections at a time.
 //!
 //! | what | limit | then |
 //! |---|---|---|
@@ -24,6 +24,7 @@ mod commit;
 mod conn;
 mod control;
 mod dump;
+mod errand;
 mod expect;
 mod extract;
 mod ftp;
@@ -47,7 +48,8 @@ mod zone;
 mod tests;
 
 pub use conn::{ConnRef, Helper};
-pub use dump::{DumpCursor, Entry, TcpInfo, proto_name};
+pub use dump::{Entry, TcpInfo, proto_name};
+pub use errand::Serving;
 pub use expect::EXPECTATIONS_MAX;
 pub use key::{Family, Key, icmp_types};
 pub use quick::{Aim, Glance, Shown, Told};

@@ -1,6 +1,8 @@
 //! Connections on their way from one process to the next.
 
 use crate::conn::{Conn, Extra, Helper, NatState};
+use crate::dump::PIECE;
+use crate::errand::{Copies, Walk};
 use crate::key::{Family, Key};
 use crate::proto::ProtoState;
 use crate::timeout::TimeoutPolicy;
@@ -72,7 +74,7 @@ pub struct SavedConntrack {
 }
 
 impl SavedConn {
-    fn of(conn: &Conn, now: u64) -> Self {
+    pub(crate) fn of(conn: &Conn, now: u64) -> Self {
         let extra = conn.extra.as_deref().cloned().unwrap_or_default();
         SavedConn {
             key: conn.key.into(),
@@ -119,14 +121,15 @@ impl Conntrack {
         }
     }
 
-    /// All living connections; what comes or goes meanwhile may be in it or not. Each part of the table is
-    /// locked only while it is copied.
+    /// All living connections; what comes or goes meanwhile may be in it or not.
     pub fn save(&self, now: u64) -> SavedConntrack {
         let mut saved = self.save_settings();
-        for shard in 0..SHARDS as u32 {
-            let part = self.part(shard).lock();
-            let conns = (0..part.slots()).filter_map(|slot| part.get(slot));
-            saved.conns.extend(conns.filter(|c| self.is_alive(c, now)).map(|c| SavedConn::of(c, now)));
+        let mut walk = Walk::over(0, SHARDS as u32);
+        while !walk.is_over() {
+            let conns = Copies::Saved(Vec::with_capacity(PIECE));
+            if let Copies::Saved(conns) = self.copy(&mut walk, None, now, conns) {
+                saved.conns.extend(conns);
+            }
         }
         saved
     }

@@ -27,6 +27,13 @@ struct Alias {
     target: ConnRef,
 }
 
+/// Memory that a part does not need any more.
+pub(crate) struct Spare {
+    _index: Index,
+    _chunks: Vec<Chunk>,
+    _free: Vec<u32>,
+}
+
 #[derive(Default)]
 pub(crate) struct Shard {
     pub index: Index,
@@ -43,6 +50,9 @@ pub(crate) struct Shard {
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
+
+/// Free slots that there is room for, if for any.
+const FREE_MIN: usize = 256;
 
 fn place(slot: u32) -> (usize, usize) {
     (slot as usize / CHUNK, slot as usize % CHUNK)
@@ -129,13 +139,34 @@ impl Shard {
     }
 
     /// The memory of a storm, when it is over: to be dropped without the lock.
-    pub fn let_go(&mut self) -> Option<impl Sized + use<>> {
+    pub fn let_go(&mut self) -> Option<Spare> {
         if !self.index.is_empty() || self.used == 0 {
             return None;
         }
         self.used = 0;
         let (chunks, free) = (std::mem::take(&mut self.chunks), std::mem::take(&mut self.free));
-        Some((std::mem::take(&mut self.index), chunks, free))
+        Some(Spare { _index: std::mem::take(&mut self.index), _chunks: chunks, _free: free })
+    }
+
+    /// Makes room for another free slot with what `lent` has, which gets the smaller list. How much is to be lent, if it has
+    /// too little.
+    pub fn room_for_free(&mut self, lent: &mut Vec<u32>) -> usize {
+        if self.free.len() < self.free.capacity() {
+            return 0;
+        }
+        if lent.capacity() <= self.free.len() {
+            return (self.free.len() * 8).max(FREE_MIN).min(self.used as usize).max(self.free.len() + 1);
+        }
+        lent.clear();
+        lent.extend_from_slice(&self.free);
+        std::mem::swap(&mut self.free, lent);
+        0
+    }
+
+    /// Has what a removal of these slots and hashes looks at come into the cache, all of it at once.
+    pub fn look_ahead(&self, slots: &[(u32, u32)]) {
+        let seen = slots.iter().fold(0, |seen, (_, hash)| seen ^ self.index.peek(*hash));
+        std::hint::black_box(seen);
     }
 
     pub fn insert_alias(&mut self, hash: u32, key: Key, generation: u32, target: ConnRef) {

@@ -3,17 +3,19 @@
 //! memory ahead and has indices grow.
 
 use crate::conn::Conn;
-use crate::index::Index;
 use crate::track::{Conntrack, SHARDS};
 use crossbeam_queue::ArrayQueue;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 /// Connections of one chunk.
 pub(crate) const CHUNK: usize = 4;
 /// Chunks in stock, at most: 32 MiB for threads that poll, which make millions of connections a second; else 2 MiB.
 const CHUNKS_MAX: usize = 65_536;
 const CHUNKS_FEW: usize = 4_096;
+
+/// Indices that are made before any of them is handed over.
+const GROW_AT_ONCE: usize = 32;
 
 pub(crate) type Chunk = Box<[Option<Conn>; CHUNK]>;
 
@@ -24,8 +26,8 @@ fn new_chunk() -> Chunk {
 pub(crate) struct Stock {
     /// None before there was a connection.
     chunks: OnceLock<ArrayQueue<Chunk>>,
-    /// Parts of the table whose index is rather full.
-    full: ArrayQueue<u32>,
+    /// Parts of the table whose index is rather full, and how many buckets they should have.
+    full: ArrayQueue<(u32, usize)>,
     /// Somebody was asked to see to it, or is to be.
     is_asked: AtomicBool,
     wants: AtomicBool,
@@ -49,7 +51,9 @@ impl Stock {
         if self.len() * 8 < self.target.load(Relaxed) * 7 {
             self.ask();
         }
-        self.chunks.get().and_then(ArrayQueue::pop).unwrap_or_else(new_chunk)
+        // Not the last one: who puts it there may have lost its core half-way.
+        let chunks = self.chunks.get().filter(|chunks| chunks.len() > 1);
+        chunks.and_then(ArrayQueue::pop).unwrap_or_else(new_chunk)
     }
 
     /// Chunks in stock.
@@ -58,9 +62,9 @@ impl Stock {
     }
 
     /// The index of a part has become rather full.
-    pub fn note_full(&self, shard: u32) {
+    pub fn note_full(&self, shard: u32, wanted: usize) {
         // What finds no room here grows by itself later.
-        let _ = self.full.push(shard);
+        let _ = self.full.push((shard, wanted));
         self.ask();
     }
 
@@ -79,6 +83,8 @@ pub(crate) struct Hint {
     last_bucket: AtomicUsize,
     /// Where the next connection goes.
     next: AtomicUsize,
+    /// Slots that may hold a connection.
+    slots: AtomicU32,
 }
 
 impl Hint {
@@ -89,6 +95,15 @@ impl Hint {
 
     pub fn set_next(&self, next: usize) {
         self.next.store(next, Relaxed);
+    }
+
+    pub fn set_slots(&self, slots: u32) {
+        self.slots.store(slots, Relaxed);
+    }
+
+    /// Whether the part holds nothing, not even what is dead.
+    pub fn is_unused(&self) -> bool {
+        self.slots.load(Relaxed) == 0
     }
 
     pub fn bucket(&self, hash: u32) -> usize {
@@ -123,27 +138,23 @@ impl Conntrack {
         if !stock.is_asked.swap(false, Relaxed) {
             return;
         }
-        while let Some(shard) = stock.full.pop() {
-            self.grow(shard);
-        }
+        while self.grow_some() {}
         let chunks = stock.chunks.get_or_init(|| ArrayQueue::new(CHUNKS_MAX));
         while chunks.len() < stock.target.load(Relaxed) && chunks.push(new_chunk()).is_ok() {
-            if let Some(shard) = stock.full.pop() {
-                self.grow(shard);
+            if !stock.full.is_empty() {
+                self.grow_some();
             }
         }
     }
 
-    /// Gives a part a larger index, which is made and the old one let go of while the part is free for others.
-    fn grow(&self, shard: u32) {
-        let wanted = self.part(shard).lock().index.wanted();
-        let Some(buckets) = wanted.map(Index::buckets) else { return };
-        crate::control::pause();
-        let mut part = self.part(shard).lock();
-        let old = part.index.grow(buckets);
-        self.hint(shard).set_index(part.index.place());
-        drop(part);
-        drop(old);
+    /// Gives larger indices to some parts. Says whether there may be more that want one.
+    fn grow_some(&self) -> bool {
+        let mut wanted = Vec::with_capacity(GROW_AT_ONCE);
+        while let Some(part) = (wanted.len() < GROW_AT_ONCE).then(|| self.stock.full.pop()).flatten() {
+            wanted.push(part);
+        }
+        self.grow_all(&wanted);
+        wanted.len() == GROW_AT_ONCE
     }
 }
 

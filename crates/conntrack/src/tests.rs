@@ -13,7 +13,7 @@ use packet::{Meta, Packet};
 pub const SYN: u8 = 2;
 pub const ACK: u8 = 16;
 const TRK: u32 = cs::TRK;
-const NOW: u64 = 1_000_000;
+pub const NOW: u64 = 1_000_000;
 
 /// An IPv4 frame with `l4` behind its header.
 pub fn ipv4(src: u32, dst: u32, proto: u8, l4: &[u8]) -> Packet {
@@ -77,7 +77,7 @@ pub const A: u32 = 0x0a01_0101;
 pub const B: u32 = 0x0a01_0102;
 const N: u32 = 0x0a09_0909;
 
-fn commit() -> Request<'static> {
+pub fn commit() -> Request<'static> {
     Request { commit: true, ..Request::default() }
 }
 
@@ -88,7 +88,7 @@ fn pass(ct: &Conntrack, p: &mut Packet, request: &Request<'_>, now: u64) -> Pack
     meta
 }
 
-fn state(ct: &Conntrack, mut p: Packet, request: &Request<'_>) -> u32 {
+pub fn state(ct: &Conntrack, mut p: Packet, request: &Request<'_>) -> u32 {
     pass(ct, &mut p, request, NOW).meta.state
 }
 
@@ -105,7 +105,7 @@ fn addresses(p: &Packet) -> (u32, u32, u16, u16) {
     (word(26), word(30), half(34), half(36))
 }
 
-fn nat(direction: NatDirection, addr: u32, ports: Option<(u16, u16)>) -> Nat {
+pub fn nat(direction: NatDirection, addr: u32, ports: Option<(u16, u16)>) -> Nat {
     let addr = NatAddr::V4(addr);
     Nat { direction: Some(direction), addr: Some((addr, addr)), ports, ..Nat::default() }
 }

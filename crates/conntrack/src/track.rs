@@ -1,6 +1,7 @@
 //! The tracker: the table, and a packet's way through it.
 
 use crate::conn::{Conn, ConnRef, Helper};
+use crate::errand::Board;
 use crate::expect::{Expectation, Expectations};
 use crate::extract::{Extracted, extract};
 use crate::ftp;
@@ -20,10 +21,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Parts of the table.
 pub const SHARDS: usize = 1024;
-/// Connections that a dump or a sweep looks at while it holds a part's lock.
+/// Connections that a dump or a sweep looks at while it holds a part's lock, where no thread polls.
 pub const SLICE: u32 = 128;
 
 const NATTED: u32 = ct_state::SNAT | ct_state::DNAT;
+
+#[cfg(test)]
+thread_local! {
+    /// How often this thread took a part's lock.
+    pub(crate) static PARTS_LOCKED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
 
 /// A part of the table on cache lines of its own.
 #[derive(Default)]
@@ -59,6 +66,7 @@ pub struct Conntrack {
     pub(crate) expectations: Expectations,
     pub(crate) sweep_at: AtomicU32,
     pub(crate) stock: Stock,
+    pub(crate) board: Board,
     pub counters: Counters,
 }
 
@@ -101,12 +109,15 @@ impl Conntrack {
             expectations: Expectations::default(),
             sweep_at: AtomicU32::new(0),
             stock: Stock::new(),
+            board: Board::new(),
             counters: Counters::default(),
         }
     }
 
     #[inline]
     pub(crate) fn part(&self, shard: u32) -> &Mutex<Shard> {
+        #[cfg(test)]
+        PARTS_LOCKED.set(PARTS_LOCKED.get() + 1);
         &self.parts[shard as usize % SHARDS].shard
     }
 
@@ -121,8 +132,11 @@ impl Conntrack {
         let hint = self.hint(shard);
         hint.set_index(part.index.place());
         hint.set_next(part.next_address());
-        if part.index.is_full_now() {
-            self.stock.note_full(shard);
+        hint.set_slots(part.slots());
+        if part.index.is_full_now()
+            && let Some(wanted) = part.index.wanted()
+        {
+            self.stock.note_full(shard, wanted);
         }
         place
     }
