@@ -6,7 +6,8 @@
 //! that are busy.
 //!
 //! What the machine adds is in the lines *apart*, the floor: there both do the same work at the same time, but
-//! in two trackers that share nothing.
+//! in two trackers that share nothing. *Waits* are voluntary switches of the polling thread (proc(5)), which it has if it
+//! waits for a lock and only then; *faults* are page faults that it had.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
@@ -29,6 +30,8 @@ const BUSY_ZONE: u16 = 2;
 const ZONE: u16 = 1;
 /// Slots that the polling thread looks at for others after each batch, as in the daemon.
 const SLOTS: u32 = 16;
+/// Parts that the sweeper looks at in a go.
+const SWEEP_PARTS: u32 = (SHARDS as u32).div_ceil(200);
 const CONTROL: Duration = Duration::from_secs(1);
 
 /// A UDP packet of connection `i`, or its answer, whose transport checksum the device has looked at.
@@ -76,21 +79,27 @@ struct Scene {
 struct Pauses {
     counts: Vec<u64>,
     longest: u64,
-    /// Voluntary switches and page faults of the polling thread
+    /// Voluntary switches and page faults of the polling thread.
     waits: i64,
     faults: i64,
+}
+
+fn bucket(ns: u64) -> usize {
+    let top = 63 - (ns | 8).leading_zeros();
+    ((top * 8) as usize + ((ns | 8) >> (top - 3) & 7) as usize).min(BUCKETS - 1)
 }
 
 impl Pauses {
     fn new() -> Self {
         Pauses { counts: vec![0; BUCKETS], longest: 0, waits: 0, faults: 0 }
     }
+
     fn note(&mut self, ns: u64) {
-        let top = 63 - (ns | 8).leading_zeros();
-        let at = (top * 8) as usize + ((ns | 8) >> (top - 3) & 7) as usize;
-        self.counts[at.min(BUCKETS - 1)] += 1;
+        self.counts[bucket(ns)] += 1;
         self.longest = self.longest.max(ns);
     }
+
+    /// Microseconds.
     fn quantile(&self, q: f64) -> f64 {
         let all: u64 = self.counts.iter().sum();
         let mut left = (all as f64 * (1.0 - q)) as u64;
@@ -102,10 +111,10 @@ impl Pauses {
         }
         0.0
     }
+
+    /// How many were longer than so many nanoseconds, about.
     fn over(&self, ns: u64) -> u64 {
-        let top = 63 - ns.leading_zeros();
-        let at = (top * 8) as usize + (ns >> (top - 3) & 7) as usize;
-        self.counts[at..].iter().sum()
+        self.counts[bucket(ns)..].iter().sum()
     }
 }
 
@@ -171,22 +180,21 @@ const WORK: [&str; 6] = [
     "taking away what expired",
 ];
 
-/// Runs `f` while the polling thread polls.
-fn measure(scene: &Scene, what: usize, took: &mut [(f64, u64, u64)], f: impl FnOnce()) {
+/// Runs `f` while the polling thread polls, and adds the seconds it took.
+fn measure(scene: &Scene, what: usize, took: &mut [f64], f: impl FnOnce()) {
     let index = what + if scene.is_apart.load(SeqCst) { WORK.len() } else { 0 };
     let start = Instant::now();
     scene.what.store(index as u32, SeqCst);
     f();
     scene.what.store(2 * WORK.len() as u32, SeqCst);
-    took[index].0 += start.elapsed().as_secs_f64();
+    took[index] += start.elapsed().as_secs_f64();
     std::thread::sleep(Duration::from_millis(1));
 }
 
-/// What the sweeper does until nothing dead is left.
-fn sweep(scene: &Scene, living: usize) {
-    let mut left = 3_000_000i64 - 0 * living as i64;
-    while left > 0 {
-        left -= i64::from(scene.ct.sweep((SHARDS as u32).div_ceil(200), scene.now.load(SeqCst)));
+/// What the sweeper does until the dead are gone.
+fn sweep(scene: &Scene, mut dead: u32) {
+    while dead > 0 {
+        dead = dead.saturating_sub(scene.ct.sweep(SWEEP_PARTS, scene.now.load(SeqCst)));
     }
 }
 
@@ -213,7 +221,7 @@ fn have_filled(scene: &Scene, n: u32) {
     scene.end.store(0, SeqCst);
 }
 
-fn round(scene: &Scene, n: u32, took: &mut [(f64, u64, u64)]) {
+fn round(scene: &Scene, n: u32, took: &mut [f64]) {
     let now = || scene.now.load(SeqCst);
     let mut go = |what, f: &dyn Fn()| measure(scene, what, took, f);
     go(0, &|| std::thread::sleep(CONTROL));
@@ -222,7 +230,7 @@ fn round(scene: &Scene, n: u32, took: &mut [(f64, u64, u64)]) {
         scene.ct.flush(Some(ZONE));
         std::thread::sleep(Duration::from_millis(100));
     });
-    go(3, &|| sweep(scene, BUSY as usize));
+    go(3, &|| sweep(scene, n));
     go(4, &|| match scene.is_apart.load(SeqCst) {
         true => fill(scene, n),
         false => have_filled(scene, n),
@@ -232,7 +240,7 @@ fn round(scene: &Scene, n: u32, took: &mut [(f64, u64, u64)]) {
         std::thread::sleep(Duration::from_millis(100));
         scene.now.fetch_add(20_000, SeqCst);
     }
-    go(5, &|| sweep(scene, if scene.is_apart.load(SeqCst) { 0 } else { BUSY as usize }));
+    go(5, &|| sweep(scene, n));
 }
 
 fn main() {
@@ -264,12 +272,14 @@ fn main() {
         let scene = Arc::clone(&scene);
         std::thread::spawn(move || {
             pin(0);
-            while !scene.stop.load(Relaxed) {}
+            while !scene.stop.load(Relaxed) {
+                std::hint::spin_loop();
+            }
         });
     }
     let polling = Arc::clone(&scene);
     let thread = std::thread::spawn(move || poll(&polling));
-    let mut took = vec![(0.0, 0, 0); 2 * WORK.len()];
+    let mut took = vec![0.0; 2 * WORK.len()];
     for at in 0..rounds {
         scene.is_apart.store(false, SeqCst);
         if at > 0 {
@@ -283,14 +293,23 @@ fn main() {
     }
     scene.stop.store(true, SeqCst);
     let all = thread.join().unwrap();
-    println!("| meanwhile | seconds | batches | half, us | 99.99 %, us | longest, ms | over 1 ms | waits | faults | lock wait ms | lock waits |");
+    println!(
+        "| meanwhile | seconds | batches | half, us | 99.99 %, us | longest, ms | over 1 ms | waits | faults |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|---:|");
     for (at, p) in all.iter().enumerate().take(2 * WORK.len()) {
         println!(
-            "| {}{} | {:.2} | {} | {:.1} | {:.1} | {:.3} | {} | {} | {} | {:.3} | {} |",
+            "| {}{} | {:.2} | {} | {:.1} | {:.1} | {:.3} | {} | {} | {} |",
             WORK[at % WORK.len()],
-            if at >= WORK.len() { ", apart" } else { "" },
-            took[at].0, p.counts.iter().sum::<u64>(), p.quantile(0.5), p.quantile(0.9999),
-            p.longest as f64 / 1e6, p.over(1_000_000), p.waits, p.faults, took[at].1 as f64 / 1e6, took[at].2,
+            if at < WORK.len() { "" } else { ", apart" },
+            took[at],
+            p.counts.iter().sum::<u64>(),
+            p.quantile(0.5),
+            p.quantile(0.9999),
+            p.longest as f64 / 1e6,
+            p.over(1_000_000),
+            p.waits,
+            p.faults,
         );
     }
 }

@@ -221,6 +221,16 @@ impl Conntrack {
         Serving(Arc::clone(self))
     }
 
+    /// Whether there are threads that poll.
+    pub fn is_served(&self) -> bool {
+        self.board.is_served()
+    }
+
+    /// Steps of errands that polling threads have run; it wraps.
+    pub fn steps_served(&self) -> u32 {
+        self.board.steps.load(Relaxed)
+    }
+
     /// Runs a step of an errand of about `slots` times 50 ns, if one is posted; to be called by a polling thread in each
     /// turn. Says whether there was one. Waits for nobody but other threads that track packets.
     #[inline]
@@ -240,7 +250,7 @@ impl Conntrack {
 
     /// Has a task done. Returns it then.
     pub(crate) fn run(&self, mut task: Task) -> Task {
-        if !self.board.is_served() {
+        if !self.is_served() {
             self.finish_task(&mut task);
             return task;
         }

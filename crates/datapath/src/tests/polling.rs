@@ -139,3 +139,35 @@ fn what_is_remembered_and_how_it_is_counted() {
     let [emc, smc, _] = hits(&dp);
     assert!(emc == 0 && smc > PACKETS / 2, "{emc} {smc}");
 }
+
+#[test]
+fn polling_threads_see_to_the_connection_table() {
+    let (a, b, dp) = rig();
+    let ct = dp.conntrack();
+    eventually("threads that serve", || ct.is_served());
+    for n in 0..200 {
+        let mut frame = udp(n, 60);
+        let sum = packet::checksum::checksum(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        let mut p = packet::Packet::from_slice(&frame);
+        p.offload.checksum = packet::Checksum::Good;
+        packet::parse::flow_of(&mut p, &packet::Meta::default());
+        let request = conntrack::Request { commit: true, zone: 1, ..conntrack::Request::default() };
+        let family = conntrack::Family::V4;
+        ct.process(&mut p, family, &mut conntrack::PacketCt::default(), &request, dp.now_ms());
+    }
+    let made = ct.len();
+    assert_eq!(made, 200);
+    let before = ct.steps_served();
+    assert_eq!(ct.dump_all(Some(1), dp.now_ms()).len(), made as usize);
+    ct.flush(Some(1));
+    // Between naps and with packets to pass, as well.
+    let config = dp.polling_config();
+    dp.configure_polling(PollConfig { max_sleep_us: 500, ..config });
+    std::thread::scope(|s| {
+        s.spawn(|| send(&a, &b));
+        ct.sweep(conntrack::SHARDS as u32, dp.now_ms());
+    });
+    eventually("nothing left", || ct.stored() == 0);
+    assert!(ct.steps_served() > before);
+}
