@@ -9,7 +9,7 @@
 use crate::conn::Conn;
 use crate::control::{nap, pause};
 use crate::dump::Entry;
-use crate::index::{Bucket, Index};
+use crate::index::{Bucket, Change, Index};
 use crate::key::Key;
 use crate::saved::SavedConn;
 use crate::shard::Spare;
@@ -31,8 +31,8 @@ pub(crate) enum Task {
     Sweep { walk: Walk, now: u64, removed: Removed },
     /// The connections with these original keys are taken out; those of `missing` were not there.
     Remove { keys: Vec<Key>, at: usize, now: u64, missing: usize },
-    /// Parts get these indices, and leave what they do not need any more.
-    Grow { indices: Vec<(u32, Vec<Bucket>)>, at: usize },
+    /// Indices of parts are copied, or larger ones that were made of the copies take their places.
+    Grow { growths: Vec<Growth>, at: usize },
 }
 
 /// How far a walk over the slots of some parts has come.
@@ -79,6 +79,28 @@ impl Walk {
     }
 }
 
+/// Changes of an index that are noted while a larger one is made of its copy. If there are more, it grows by itself.
+const JOURNAL: usize = 1024;
+
+/// How a part gets a larger index. It is made of a copy by the one who posts, as it takes long: of what polling threads do
+/// for a new connection, moving it from index to index would be a tenth.
+pub(crate) struct Growth {
+    shard: u32,
+    copy: Vec<Bucket>,
+    journal: Vec<Change>,
+    /// The copy's.
+    number: Option<u32>,
+    larger: Option<Index>,
+}
+
+impl Growth {
+    /// To so many buckets, twice as many as there are.
+    fn to(shard: u32, buckets: usize) -> Self {
+        let copy = Index::buckets(buckets / 2);
+        Growth { shard, copy, journal: Vec::with_capacity(JOURNAL), number: None, larger: None }
+    }
+}
+
 pub(crate) enum Copies {
     Shown(Vec<Entry>),
     Saved(Vec<SavedConn>),
@@ -110,7 +132,7 @@ impl Removed {
         self.spare.reserve_exact(PARTS_AT_ONCE as usize);
         if self.wanted > 0 {
             // Touched here, not by the one who fills it.
-            self.free = vec![0; self.wanted];
+            self.free = vec![1; self.wanted];
             self.free.clear();
         }
         (self.count, self.untied, self.wanted) = (0, 0, 0);
@@ -152,12 +174,10 @@ impl Task {
                 *at += keys;
                 *at >= all.len()
             }
-            Task::Grow { indices, at } => {
-                if let Some((shard, buckets)) = indices.get_mut(*at) {
-                    ct.grow(*shard, buckets);
-                }
+            Task::Grow { growths, at } => {
+                growths.get_mut(*at).into_iter().for_each(|growth| ct.grow(growth));
                 *at += 1;
-                *at >= indices.len()
+                *at >= growths.len()
             }
         }
     }
@@ -267,7 +287,7 @@ impl Conntrack {
         drop(board);
         drop(turn);
         // It was posted above, and nobody else takes any off the board.
-        let mut task = taken.unwrap_or(Task::Grow { indices: Vec::new(), at: 0 });
+        let mut task = taken.unwrap_or(Task::Grow { growths: Vec::new(), at: 0 });
         if !is_done {
             self.finish_task(&mut task);
         }
@@ -347,19 +367,32 @@ impl Conntrack {
         }
     }
 
-    /// Gives a part a larger index, and leaves what is not needed any more.
-    fn grow(&self, shard: u32, buckets: &mut Vec<Bucket>) {
-        let mut part = self.part(shard).lock();
-        *buckets = part.index.grow(std::mem::take(buckets));
-        self.hint(shard).set_index(part.index.place());
+    /// Copies a part's index, or puts the larger one in its place that was made of the copy.
+    fn grow(&self, growth: &mut Growth) {
+        let mut part = self.part(growth.shard).lock();
+        match &mut growth.larger {
+            None => {
+                growth.number = part.index.copy(&mut growth.copy, std::mem::take(&mut growth.journal));
+            }
+            Some(larger) => {
+                growth.number.into_iter().for_each(|number| part.index.replace_by(larger, number));
+                self.hint(growth.shard).set_index(part.index.place());
+            }
+        }
     }
 
-    /// Indices for parts, each of so many buckets, which are made here.
+    /// Gives parts indices of so many buckets, which are made here.
     pub(crate) fn grow_all(&self, wanted: &[(u32, usize)]) {
-        let indices: Vec<_> = wanted.iter().map(|(shard, n)| (*shard, Index::buckets(*n))).collect();
-        if !indices.is_empty() {
-            self.run(Task::Grow { indices, at: 0 });
+        let growths: Vec<_> = wanted.iter().map(|(shard, n)| Growth::to(*shard, *n)).collect();
+        if growths.is_empty() {
+            return;
         }
+        let Task::Grow { mut growths, .. } = self.run(Task::Grow { growths, at: 0 }) else { return };
+        growths.retain(|growth| growth.number.is_some());
+        for growth in &mut growths {
+            growth.larger = Some(Index::of_copy(&growth.copy, 2 * growth.copy.len()));
+        }
+        self.run(Task::Grow { growths, at: 0 });
     }
 }
 

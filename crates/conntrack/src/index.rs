@@ -28,6 +28,18 @@ pub(crate) struct Index {
     /// None, or as many as a power of two.
     buckets: Vec<Bucket>,
     len: usize,
+    /// What has changed since a copy was taken. Without capacity if none is, full if it may lack something.
+    journal: Vec<Change>,
+    /// Copies that were taken.
+    copies: u32,
+}
+
+/// An entry that came, or went.
+#[derive(Clone, Copy)]
+pub(crate) struct Change {
+    hash: u32,
+    slot: u32,
+    is_new: bool,
 }
 
 fn spot(hash: u32, slot: u32) -> u64 {
@@ -106,6 +118,59 @@ impl Index {
         vec![Bucket::default(); n.next_power_of_two()]
     }
 
+    /// Copies the buckets into `copy`, and notes in `journal` what changes from now on. Gives the number of the copy; none if
+    /// the room for it is of another size.
+    pub fn copy(&mut self, copy: &mut [Bucket], journal: Vec<Change>) -> Option<u32> {
+        if copy.len() != self.buckets.len() {
+            return None;
+        }
+        copy.copy_from_slice(&self.buckets);
+        self.journal = journal;
+        self.copies = self.copies.wrapping_add(1);
+        Some(self.copies)
+    }
+
+    /// An index of so many buckets with the entries of a copy.
+    pub fn of_copy(copy: &[Bucket], buckets: usize) -> Index {
+        let mut index = Index { buckets: Index::buckets(buckets), ..Index::default() };
+        index.put_all(copy);
+        index
+    }
+
+    /// Lets an index take the place of `self` that was made of this copy, and leaves the old one in `larger`. If too much has
+    /// changed since, the index has grown by itself, or a later copy was taken, it leaves `larger` as it is.
+    pub fn replace_by(&mut self, larger: &mut Index, copy: u32) {
+        if copy != self.copies {
+            return;
+        }
+        let journal = std::mem::take(&mut self.journal);
+        if journal.len() == journal.capacity() {
+            return;
+        }
+        for Change { hash, slot, is_new } in &journal {
+            match is_new {
+                true => larger.insert(*hash, *slot),
+                false => larger.remove(*hash, *slot),
+            }
+        }
+        larger.copies = self.copies;
+        std::mem::swap(self, larger);
+        // To be let go of with the rest.
+        larger.journal = journal;
+    }
+
+    fn note(&mut self, change: Change) {
+        if self.journal.len() < self.journal.capacity() {
+            self.journal.push(change);
+        }
+    }
+
+    fn put_all(&mut self, buckets: &[Bucket]) {
+        for spot in buckets.iter().flat_map(|b| b.spots).filter(|spot| *spot != 0) {
+            self.put((spot >> 32) as u32, spot);
+        }
+    }
+
     /// Moves to new buckets, if they are more than it has. What is not needed any more is handed back.
     pub fn grow(&mut self, buckets: Vec<Bucket>) -> Vec<Bucket> {
         if buckets.len() <= self.buckets.len() {
@@ -113,9 +178,8 @@ impl Index {
         }
         let old = std::mem::replace(&mut self.buckets, buckets);
         self.len = 0;
-        for spot in old.iter().flat_map(|b| b.spots).filter(|spot| *spot != 0) {
-            self.put((spot >> 32) as u32, spot);
-        }
+        self.journal = Vec::new();
+        self.put_all(&old);
         old
     }
 
@@ -124,6 +188,7 @@ impl Index {
             self.grow(Index::buckets((self.buckets.len() * 2).max(BUCKETS_MIN)));
         }
         self.put(hash, spot(hash, slot));
+        self.note(Change { hash, slot, is_new: true });
     }
 
     /// There is room: an index is never full.
@@ -158,6 +223,7 @@ impl Index {
         let (Some(way), Some(bucket)) = (way, self.buckets.get_mut(at)) else { return };
         bucket.spots[way] = 0;
         self.len -= 1;
+        self.note(Change { hash, slot, is_new: false });
         let home = self.home(hash);
         for n in 0..passed {
             if let Some(bucket) = self.buckets.get_mut((home + n) & last) {
@@ -176,11 +242,13 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_set_holds(
-            steps in prop::collection::vec((any::<bool>(), 0..40u32, 0..6u32, any::<bool>()), 1..400),
+            steps in prop::collection::vec((any::<bool>(), 0..40u32, 0..6u32, 0..4u8), 1..400),
             spread in any::<bool>(),
+            room in 1..40usize,
         ) {
             let mut index = Index::default();
             let mut set = BTreeSet::new();
+            let mut larger: Vec<(Index, u32)> = Vec::new();
             for (is_new, slot, hash, grows) in steps {
                 // Hashes of 0, equal ones, and such that begin at the last bucket.
                 let hash = if spread { hash.wrapping_mul(0x9e37_79b9) ^ slot } else { [0, 1, 3, 7, 15, u32::MAX][hash as usize] };
@@ -190,8 +258,19 @@ mod tests {
                 if !is_new && set.remove(&(hash, slot)) {
                     index.remove(hash, slot);
                 }
-                if let (true, Some(n)) = (grows, index.wanted()) {
+                if let (1, Some(n)) = (grows, index.wanted()) {
                     index.grow(Index::buckets(n));
+                }
+                // By copies, while the index goes on changing.
+                if grows == 2 && index.buckets.len() < 256 {
+                    let mut copy = Index::buckets(index.place().1 + 1);
+                    if let Some(n) = index.copy(&mut copy, Vec::with_capacity(room)) {
+                        larger.push((Index::of_copy(&copy, 2 * copy.len()), n));
+                    }
+                }
+                if grows == 3 && !larger.is_empty() {
+                    let (mut larger, n) = larger.remove(slot as usize % larger.len());
+                    index.replace_by(&mut larger, n);
                 }
                 prop_assert_eq!(index.len(), set.len());
                 let mut found = BTreeSet::new();
