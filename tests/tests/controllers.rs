@@ -188,8 +188,6 @@ fn packet_ins_come_as_fast_as_the_limit_lets_them() {
     let most = BURST + (start.elapsed().as_secs_f64() * RATE as f64) as u64 + 2;
     assert!(came >= 2 * RATE && came <= most, "{came} in {:?}", start.elapsed());
     // What waited comes after, at most as many as a burst; the others were dropped, the status says so.
-    std::thread::sleep(Duration::from_secs(1));
-    let came = ken.last("packet-ins").first().copied().unwrap_or(0);
     let number = |key: &str| {
         let column = format!("status:packet-in-miss-{key}");
         lan.sandbox.get("controller", "br0", &column).parse::<u64>().unwrap_or(0)
@@ -197,7 +195,11 @@ fn packet_ins_come_as_fast_as_the_limit_lets_them() {
     lan.sandbox.until("the status says where all are", || {
         number("bypassed") + number("queued") == 3000 && number("backlog") == 0
     });
-    assert_eq!(number("bypassed") + number("queued") - number("dropped"), came);
+    let passed = number("bypassed") + number("queued") - number("dropped");
+    let came = || ken.last("packet-ins").first().copied().unwrap_or(0);
+    lan.sandbox.until("all that were not dropped are there", || came() >= passed);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(came(), passed);
 }
 
 #[test]
@@ -207,9 +209,14 @@ fn a_meter_holds_a_hosts_rate() {
     (1..=2).for_each(|n| _ = lan.run(&format!("h{n}"), "ethtool -K eth0 tx off"));
     lan.serve_iperf("h2");
     lan.sandbox.until("the rules are there", || lan.reaches("h1", "10.0.0.2"));
-    let metered = lan.iperf("h1", "10.0.0.2", "-u -b 20M -l 1000 -t 4");
-    // The meter counts frames (42 bytes of headers), iperf3 payload; 200 kbit may come at once.
-    assert!((1.7e6..2.15e6).contains(&metered), "{metered} bit/s");
+    // The meter counts frames (42 bytes of headers), iperf3 payload; 200 kbit may come at once. On a busy machine less
+    // may come by, but never more.
+    let metered = || lan.iperf("h1", "10.0.0.2", "-u -b 20M -l 1000 -t 4");
+    let is_held = |rate: f64| {
+        assert!(rate < 2.15e6, "{rate} bit/s");
+        rate > 1.7e6
+    };
+    assert!((0..3).any(|_| is_held(metered())), "less than the meter lets pass, three times");
     let free = lan.iperf("h1", "10.0.0.2", "-u -b 20M -l 1000 -t 2 -R");
     assert!(free > 15e6, "the other direction is free: {free} bit/s");
     let [seen, dropped] = ken.last("meter")[..] else { panic!("{}", ken.said()) };
