@@ -21,6 +21,7 @@ const ESTABLISHED: u64 = 1_000;
 /// Seconds that a connection lives which is to expire.
 const LIFE: u64 = 12;
 const WATCH: Duration = Duration::from_secs(2);
+const SETTLED: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Frames of so many connections from the given number on.
@@ -51,12 +52,24 @@ fn count(sandbox: &Sandbox) -> u32 {
     sandbox.appctl(&["dpctl/ct-get-nconns"]).trim().parse().unwrap()
 }
 
-/// Waits until there are so many connections, nearly.
+/// Waits until there are as many connections as wanted.
 fn wait_for(sandbox: &Sandbox, wanted: impl Fn(u32) -> bool) {
     let start = Instant::now();
     while !wanted(count(sandbox)) {
         assert!(start.elapsed() < PATIENCE, "{} connections", count(sandbox));
         sleep(Duration::from_millis(100));
+    }
+}
+
+/// Waits until all connections are made: a few of the first packets may be lost while the switch decides about them.
+fn settle(sandbox: &Sandbox, n: u32) {
+    let (mut last, mut changed) = (0, Instant::now());
+    while last < n / 2 || changed.elapsed() < SETTLED {
+        let now = count(sandbox);
+        if now != last {
+            (last, changed) = (now, Instant::now());
+        }
+        sleep(Duration::from_millis(50));
     }
 }
 
@@ -104,10 +117,9 @@ fn measure(daemon: &Path, n: u32, dir: &Path) -> Vec<String> {
     }
     let file = |name: &str| dir.join(name).display().to_string();
     add_port(&sandbox, "known", &format!("net_pcap0,rx_pcap={},infinite_rx=1", file("known.pcap")), 1);
-    let all = n / 100 * 99;
     let watch = Watch { sandbox: &sandbox, hz: tsc_hz() };
     add_port(&sandbox, "new", &format!("net_pcap1,rx_pcap={}", file("new.pcap")), 3);
-    wait_for(&sandbox, |now| now >= all);
+    settle(&sandbox, n);
     let mut lines = vec![watch.over(|| sleep(WATCH))];
     lines.push(watch.over(|| _ = sandbox.appctl(&["dpctl/dump-conntrack", "zone=1"])));
     lines.push(watch.over(|| {
@@ -117,7 +129,7 @@ fn measure(daemon: &Path, n: u32, dir: &Path) -> Vec<String> {
     }));
     sandbox.vsctl(&["del-port", "br0", "new"]);
     add_port(&sandbox, "mortal", &format!("net_pcap2,rx_pcap={}", file("new.pcap")), 4);
-    wait_for(&sandbox, |now| now >= all);
+    settle(&sandbox, n);
     lines.push(watch.over(|| {
         wait_for(&sandbox, |now| now < n / 10);
         sleep(WATCH);

@@ -13,7 +13,7 @@ use packet::proto::ethertype;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// What the threads of a datapath share for connection tracking.
 pub(crate) struct Tracking {
@@ -196,14 +196,19 @@ impl Drop for Sweeper {
 }
 
 fn sweep(shared: &Weak<Shared>, stop: &AtomicBool) {
+    let mut due = Instant::now();
     while !stop.load(Ordering::SeqCst) {
         let Some(shared) = shared.upgrade() else { return };
         shared.tracking.conntrack.restock();
-        let now = shared.clock.now_ms();
-        let removed = shared.tracking.conntrack.sweep(SWEEP_PARTS, now);
-        shared.purge_fragments(now);
+        // Threads that make connections wake it often, and would have to serve a sweep each time.
+        if Instant::now() >= due {
+            let now = shared.clock.now_ms();
+            let removed = shared.tracking.conntrack.sweep(SWEEP_PARTS, now);
+            shared.purge_fragments(now);
+            due = Instant::now() + if removed >= SWEEP_MANY { SWEEP_SOON } else { SWEEP_EVERY };
+        }
         drop(shared);
-        std::thread::park_timeout(if removed >= SWEEP_MANY { SWEEP_SOON } else { SWEEP_EVERY });
+        std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
     }
 }
 
