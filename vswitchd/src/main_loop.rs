@@ -85,7 +85,9 @@ pub async fn run(options: &Options, mut daemon: Daemon) -> Result<ExitCode, Fata
     Vlog::global().set_clock(clock.clone());
     let mut signals = FatalSignals::listen().map_err(|e| Fatal::logged("fatal_signal", reason(&e)))?;
     let (server, mut requests) = listen(options)?;
-    let bridges = bridge::connect(options, &clock)?;
+    let session = bridge::open(options, &clock).await?;
+    signals::prepare_backtraces();
+    let bridges = bridge::connect(options, &clock, session)?;
     let mut ctx = Ctx::new(options.clone(), clock, bridges);
     let registry = commands::registry(&ctx);
     let signal = serve(&mut ctx, &registry, &mut requests, &mut signals, &mut daemon).await?;

@@ -375,11 +375,16 @@ impl Bridges {
         }
         self.report_health();
         self.layers.underlay().expire(now_ms);
-        if self.layers.underlay_due_ms().is_some_and(|due_ms| now_ms >= due_ms) {
+        if self.underlay_due_ms().is_some_and(|due_ms| now_ms >= due_ms) {
             self.layers.refresh_underlay();
         }
-        let due = [self.layers.run(), self.layers.underlay_due_ms()];
+        let due = [self.layers.run(), self.underlay_due_ms()];
         due.into_iter().flatten().fold(self.stats_due_ms, u64::min)
+    }
+
+    /// Nobody needs routes before the first configuration, which asks for them.
+    fn underlay_due_ms(&self) -> Option<u64> {
+        self.layers.underlay_due_ms().filter(|_| self.snapshot.is_some())
     }
 
     fn write_stats(&mut self) {

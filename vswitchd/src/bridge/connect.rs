@@ -7,14 +7,23 @@ use crate::process::options::DummyLevel as Dummies;
 use crate::process::{Fatal, Options, reason};
 use clock::Clock;
 use netdev::{DummyLevel, Env};
-use ovsdb_shim::{SessionConfig, SessionOptions};
+use ovsdb_shim::{Event, SessionConfig, SessionHandle, SessionOptions};
 use std::sync::Arc;
 use stream::{OVSDB_PORT, Target, Tls, TlsConfig, TlsLimits};
+use tokio::sync::mpsc;
 
-/// Opens the session with the database and all that bridges need. Must be called in a tokio runtime.
-pub fn connect(options: &Options, clock: &Clock) -> Result<Bridges, Fatal> {
-    let fatal = |text: String| Fatal::logged("bridge", text);
-    let env = Env::new(dummies(options.dummy)).map_err(|e| fatal(format!("no ports: {}", reason(&e))))?;
+/// Turns of the runtime in which a session connects and asks its first question.
+const TURNS_TO_ASK: usize = 3;
+
+/// The session with the database, while it is being opened.
+pub struct Opening {
+    handle: SessionHandle,
+    events: mpsc::Receiver<Event>,
+    tls: Tls,
+}
+
+/// Opens the session with the database, which will find out what it has while the daemon makes the rest.
+pub async fn open(options: &Options, clock: &Clock) -> Result<Opening, Fatal> {
     let remotes =
         Target::parse_list(&options.database, OVSDB_PORT).map_err(|e| Fatal::plain(e.to_string()))?;
     let remotes: Vec<Target> = remotes.into_iter().map(|t| t.in_rundir(&options.dirs.run)).collect();
@@ -23,6 +32,17 @@ pub fn connect(options: &Options, clock: &Clock) -> Result<Bridges, Fatal> {
         SessionOptions { remotes, tls: tls.clone(), clock: clock.clone(), config: SessionConfig::vswitchd() };
     let (handle, events, task) = ovsdb_shim::start(session);
     tokio::spawn(task);
+    for _ in 0..TURNS_TO_ASK {
+        tokio::task::yield_now().await;
+    }
+    Ok(Opening { handle, events, tls })
+}
+
+/// Makes all that bridges need. Must be called in a tokio runtime.
+pub fn connect(options: &Options, clock: &Clock, session: Opening) -> Result<Bridges, Fatal> {
+    let Opening { handle, events, tls } = session;
+    let fatal = |text: String| Fatal::logged("bridge", text);
+    let env = Env::new(dummies(options.dummy)).map_err(|e| fatal(format!("no ports: {}", reason(&e))))?;
     let around = Surroundings {
         rundir: options.dirs.run.clone(),
         pidfile: options.pidfile.clone(),

@@ -4,10 +4,12 @@
 use nix::errno::Errno;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction, signal};
 use nix::unistd::{ForkResult, fork};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// Where a crash is written to; -1 for nowhere.
 static CRASH_FD: AtomicI32 = AtomicI32::new(-1);
+/// [`load_unwinder`] was called. A crash before it, in the first milliseconds, is reported without a backtrace.
+static HAS_UNWINDER: AtomicBool = AtomicBool::new(false);
 
 /// Signals that mean that this process is broken.
 const CRASHES: [Signal; 4] = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE];
@@ -35,16 +37,20 @@ pub(super) fn die_of(number: Signal) -> ! {
 
 /// On a crash, writes a backtrace to the descriptor last given to [`set_crash_fd`] and to stderr, then dies of it.
 pub(super) fn install_crash_handlers() {
-    // The first call loads what later ones need, which a broken process could not.
-    let mut frames = [std::ptr::null_mut(); 1];
-    // SAFETY: the pointer and the length describe `frames`.
-    unsafe { libc::backtrace(frames.as_mut_ptr(), 1) };
     let flags = SaFlags::SA_ONSTACK | SaFlags::SA_RESETHAND | SaFlags::SA_NODEFER;
     let action = SigAction::new(SigHandler::Handler(on_crash), flags, SigSet::empty());
     for number in CRASHES {
         // SAFETY: `on_crash` calls only write, glibc's loaded backtrace, signal and raise, and allocates nothing.
         let _ = unsafe { sigaction(number, &action) };
     }
+}
+
+/// The first backtrace loads what later ones need.
+pub(super) fn load_unwinder() {
+    let mut frames = [std::ptr::null_mut(); 1];
+    // SAFETY: the pointer and the length describe `frames`.
+    unsafe { libc::backtrace(frames.as_mut_ptr(), 1) };
+    HAS_UNWINDER.store(true, Ordering::Relaxed);
 }
 
 pub(super) fn set_crash_fd(fd: i32) {
@@ -60,8 +66,11 @@ extern "C" fn on_crash(number: libc::c_int) {
         _ => b"SIGFPE detected, backtrace:\n",
     };
     let mut frames = [std::ptr::null_mut(); DEPTH];
-    // SAFETY: the pointer and the length describe `frames`.
-    let n = unsafe { libc::backtrace(frames.as_mut_ptr(), DEPTH as libc::c_int) };
+    let mut n = 0;
+    if HAS_UNWINDER.load(Ordering::Relaxed) {
+        // SAFETY: the pointer and the length describe `frames`.
+        n = unsafe { libc::backtrace(frames.as_mut_ptr(), DEPTH as libc::c_int) };
+    }
     for fd in [CRASH_FD.load(Ordering::Relaxed), libc::STDERR_FILENO] {
         if fd >= 0 {
             // SAFETY: `header` and the first `n` of `frames` are initialised; both calls are signal-safe.
