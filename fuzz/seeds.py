@@ -125,3 +125,10 @@ def spoken(*messages):
 
 put("bfd", {"up": spoken(control(1, 0, 9, 0), control(2, 0, 9, 7), control(3, 0, 9, 7), control(3, 0x20, 9, 7),
     control(3, 0x10, 9, 7), control(1, 0, 9, 0)), "down": spoken(control(0, 0, 9, 7), control(1, 4, 9, 0) + b"\1\2\3\4")})
+
+def container(*sections):
+    parts = [struct.pack("<I", len(n)) + n + struct.pack("<IIQ", 2, 1, len(p)) + p for n, p in sections]
+    return b"OVSRSTAT" + struct.pack("<II", 1, len(parts)) + b"".join(parts)
+
+put("saved_state", {"empty": container(), "two": container((b"conntrack", bytes(40)), (b"flows", b"\1\2\3")),
+    "same": container((b"a", b""), (b"a", b""))})
