@@ -9,7 +9,7 @@ use coverage::Averages;
 use nix::sys::signal::Signal;
 use signals::FatalSignals;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tracing::info;
 use unixctl::{Registry, Reply, Request, Server};
@@ -136,26 +136,47 @@ async fn serve(
     daemon: &mut Daemon,
 ) -> Result<Option<Signal>, Fatal> {
     let mut is_ready = false;
+    let mut has_worked = false;
     while ctx.exit.is_none() {
         let next_ms = ctx.run();
         if ctx.warp.is_some() {
             ctx.step_warp();
         }
         let warping = ctx.warp.is_some();
+        let mut worked = false;
         tokio::select! {
+            () = linger(), if has_worked => {}
             Some(request) = requests.recv() => {
                 registry.dispatch(ctx, request);
                 ctx.bridges.refresh();
             }
-            wake = ctx.bridges.next() => ctx.bridges.handle(wake),
+            wake = ctx.bridges.next() => {
+                ctx.bridges.handle(wake);
+                worked = true;
+            }
             signal = signals.recv() => return Ok(Some(signal)),
             () = tokio::time::sleep(WARP_PAUSE), if warping => {}
             () = ctx.clock.sleep_until_ms(next_ms), if !warping => {}
         }
+        has_worked = worked;
         if ctx.bridges.is_ready() && !is_ready {
             is_ready = true;
             become_ready(daemon, &ctx.options)?;
         }
     }
     Ok(None)
+}
+
+/// How long after an event the next one is looked for before the thread sleeps: about what a client takes to send it that
+/// has waited for an answer.
+const LINGER: Duration = Duration::from_micros(60);
+
+/// Keeps the thread awake for [`LINGER`], then waits for ever. To be woken takes longer than most events do, most of all in a
+/// virtual machine.
+async fn linger() {
+    let begin = Instant::now();
+    while begin.elapsed() < LINGER {
+        tokio::task::yield_now().await;
+    }
+    std::future::pending().await
 }
