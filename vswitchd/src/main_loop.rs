@@ -19,6 +19,9 @@ use vlog::Vlog;
 const WARP_PAUSE: Duration = Duration::from_millis(10);
 /// How long the last answers may take to reach their clients when the daemon exits.
 const DRAIN: Duration = Duration::from_millis(500);
+/// How long after an event the next one is looked for before the thread sleeps: about what a client takes to send it that
+/// has waited for an answer.
+const LINGER: Duration = Duration::from_micros(60);
 
 /// `exit [--cleanup]` was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,10 +169,6 @@ async fn serve(
     }
     Ok(None)
 }
-
-/// How long after an event the next one is looked for before the thread sleeps: about what a client takes to send it that
-/// has waited for an answer.
-const LINGER: Duration = Duration::from_micros(60);
 
 /// Keeps the thread awake for [`LINGER`], then waits for ever. To be woken takes longer than most events do, most of all in a
 /// virtual machine.
