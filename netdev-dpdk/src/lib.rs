@@ -17,7 +17,6 @@ mod prepare;
 mod running;
 mod shaping;
 mod status;
-mod steering;
 
 pub use context::{Dpdk, Startup};
 pub use ffi::eal::version;

@@ -5,8 +5,8 @@ use crate::ffi::port::{ENOTSUP, Errno, Info, Port, Setup};
 use crate::ffi::queue::{FrameBurst, Queues, Refused, Rx, Sent, Started};
 use crate::ffi::text::strerror;
 use crate::shaping::Shaper;
-use crate::steering;
 use netdev::policer::Policer;
+use netdev::steering;
 use netdev::{Burst, RxQueue, TxOutcome, TxQueue, burst};
 use packet::{Batch, Packet};
 use std::os::fd::BorrowedFd;
@@ -298,11 +298,7 @@ impl DpdkTx {
             while let Some((_, packet)) = rest.next_if(|(next, _)| *next == queue) {
                 batch.push(packet);
             }
-            let part = self.running.send(queue, batch);
-            outcome.sent += part.sent;
-            outcome.dropped_too_big += part.dropped_too_big;
-            outcome.dropped_full += part.dropped_full;
-            outcome.dropped_bytes += part.dropped_bytes;
+            outcome += self.running.send(queue, batch);
         }
         outcome
     }

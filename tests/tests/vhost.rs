@@ -184,3 +184,33 @@ fn a_port_that_listens() {
     sandbox.vsctl(&["del-port", "br0", "s"]);
     sandbox.until("the socket is gone", || !socket.exists());
 }
+
+/// With one polling thread, packets leave by one queue; with `tx-steering=hash`, by all of them.
+#[test]
+fn packets_spread_over_queues_by_their_hash() {
+    let Some(_alone) = ready() else { return };
+    let sandbox = start();
+    ["a", "b"].iter().for_each(|name| add_client(&sandbox, name));
+    let socket = |name: &str| sandbox.path(&format!("{name}.sock"));
+    let queues = ["--rxq=2", "--txq=2"];
+    let device = "server=1,queues=2";
+    let _b = Guest::start(
+        &sandbox,
+        "b",
+        &socket("b"),
+        device,
+        &[&["--forward-mode=rxonly"], &queues[..]].concat(),
+    );
+    connected(&sandbox, "b");
+    let mode = ["--forward-mode=txonly", "--txonly-multi-flow"];
+    let _a = Guest::start(&sandbox, "a", &socket("a"), device, &[&mode[..], &queues].concat());
+    let sent = || [0, 1].map(|queue| sandbox.statistic("b", &format!("tx_q{queue}_good_packets")));
+    sandbox.until("frames arrive", || sent().iter().sum::<u64>() > 10_000);
+    assert!(sent().contains(&0), "{:?}", sent());
+    sandbox.vsctl(&["set", "Interface", "b", "other_config:tx-steering=hash"]);
+    assert!(sandbox.log().contains("b: Tx packet steering mode has been set to 'hash'."));
+    let before = sent();
+    sandbox.until("both queues are used", || sent().iter().zip(before).all(|(n, before)| *n > before + 1000));
+    sandbox.vsctl(&["remove", "Interface", "b", "other_config", "tx-steering"]);
+    assert!(sandbox.log().contains("b: Tx packet steering mode has been set to 'thread'."));
+}

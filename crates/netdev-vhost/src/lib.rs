@@ -9,7 +9,7 @@
 //! | [`vring`] | frames over a ring: headers, offloads, mergeable buffers, calls |
 //! | [`protocol`], [`session`] | the conversation with the front end, as messages in and replies out |
 //! | [`link`](mod@link) | its socket: connects, listens, comes back for ever; one thread per port |
-//! | [`port`], [`queue`], [`stats`] | the port as the switch sees it |
+//! | [`port`], [`queue`], [`sender`], [`stats`] | the port as the switch sees it |
 //!
 //! A guest is an adversary. It breaks its own port only: the port's rings stop until the driver or the front end
 //! starts anew, which is counted and logged once.
@@ -24,6 +24,7 @@ pub mod protocol;
 pub mod queue;
 pub mod ring;
 pub mod saved;
+pub mod sender;
 pub mod session;
 pub mod stats;
 pub mod vring;

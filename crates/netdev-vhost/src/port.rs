@@ -1,8 +1,9 @@
 //! The port: what threads and the front end's thread share, and [`Netdev`] over it.
 
 use crate::link::{Link, Mode};
-use crate::queue::{VhostRx, VhostTx};
+use crate::queue::VhostRx;
 use crate::saved;
+use crate::sender::VhostTx;
 use crate::session::{RINGS_MAX, Rings};
 use crate::stats::{self, RingStats};
 use crate::vring::Vring;
@@ -90,6 +91,8 @@ pub struct Shared {
     pub policer: Policer,
     pub mtu: AtomicU32,
     pub retries_max: AtomicU32,
+    /// Packets choose their transmit queue by their hash (`tx-steering=hash`), not by the thread that sends them.
+    pub by_hash: AtomicBool,
     pub seq: AtomicU64,
     pub connected: AtomicBool,
     pub carrier_resets: AtomicU64,
@@ -115,6 +118,7 @@ impl Shared {
             policer: Policer::default(),
             mtu: AtomicU32::new(MTU_DEFAULT),
             retries_max: AtomicU32::new(RETRIES_DEFAULT),
+            by_hash: AtomicBool::new(false),
             seq: AtomicU64::new(1),
             connected: AtomicBool::new(false),
             carrier_resets: AtomicU64::new(0),
@@ -333,6 +337,9 @@ impl Netdev for VhostDevice {
     }
     fn numa_id(&self) -> Option<u32> {
         *self.shared.numa.lock()
+    }
+    fn set_tx_steering(&self, by_hash: bool) -> bool {
+        self.shared.by_hash.swap(by_hash, Relaxed) != by_hash
     }
     /// What the guest does not take is finished in software by the queue, which knows at each moment.
     fn tx_offloads(&self) -> TxOffloads {

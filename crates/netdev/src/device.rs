@@ -305,6 +305,17 @@ pub struct TxOutcome {
     pub dropped_bytes: u64,
 }
 
+impl std::ops::AddAssign for TxOutcome {
+    fn add_assign(&mut self, other: Self) {
+        self.sent += other.sent;
+        self.dropped_too_big += other.dropped_too_big;
+        self.dropped_full += other.dropped_full;
+        self.dropped_down += other.dropped_down;
+        self.dropped_error += other.dropped_error;
+        self.dropped_bytes += other.dropped_bytes;
+    }
+}
+
 impl TxOutcome {
     /// All that was not sent.
     pub fn dropped(&self) -> u32 {

@@ -29,6 +29,7 @@ pub mod policer;
 pub mod pool;
 pub mod qos;
 pub mod routes;
+pub mod steering;
 pub mod sys;
 pub mod system;
 pub mod tap;

@@ -98,7 +98,7 @@ impl Driver {
     }
 
     /// The device's side.
-    fn device(&self) -> Vring {
+    pub(crate) fn device(&self) -> Vring {
         let at = self.addresses();
         let event_idx = self.features & feature::EVENT_IDX != 0;
         let ring = if self.is_packed {
