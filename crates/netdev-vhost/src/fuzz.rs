@@ -109,13 +109,11 @@ pub fn ring(data: &[u8]) {
     let Some(memory) = memory() else { return };
     let layout = c.u8();
     let features = feature::OFFERED & !(c.u64() & !feature::INDIRECT);
-    let event_idx = features & feature::EVENT_IDX != 0;
     let at = addresses();
     let made = if layout & 1 != 0 {
-        Packed::new(&memory, (c.u8() & 0x7f).into(), &at, c.u16().into(), layout & 2 != 0, None)
-            .map(Ring::Packed)
+        Packed::new(&memory, (c.u8() & 0x7f).into(), &at, c.u16().into(), features, None).map(Ring::Packed)
     } else {
-        Split::new(&memory, 1 << (layout >> 1 & 7), &at, 0, event_idx, None).map(Ring::Split)
+        Split::new(&memory, 1 << (layout >> 1 & 7), &at, 0, features, None).map(Ring::Split)
     };
     let Ok(ring) = made else { return };
     let mut vring = Vring::new(ring, memory.clone(), None, None, features);

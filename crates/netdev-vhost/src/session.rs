@@ -332,11 +332,9 @@ impl Session {
         let logged = if is_packed { self.memory.guest_address(at.descriptors) } else { at.log };
         let ring_log = log.clone().zip(logged);
         let made = if is_packed {
-            let has_gaps = self.features & (feature::INDIRECT | feature::IN_ORDER) != feature::INDIRECT;
-            Packed::new(&self.memory, size, &at, base, has_gaps, ring_log).map(Ring::Packed)
+            Packed::new(&self.memory, size, &at, base, self.features, ring_log).map(Ring::Packed)
         } else {
-            let event_idx = self.features & feature::EVENT_IDX != 0;
-            Split::new(&self.memory, size, &at, base, event_idx, ring_log).map(Ring::Split)
+            Split::new(&self.memory, size, &at, base, self.features, ring_log).map(Ring::Split)
         };
         let Ok(made) = made else {
             // Not an error: the memory that it lies in may come later.

@@ -195,7 +195,7 @@ impl Vring {
     #[inline]
     fn settle(&mut self) {
         if self.owed.iter().all(|(_, slots)| *slots == 1) {
-            self.ring.give_back_all(self.owed.iter().map(|(id, _)| (*id, 0)));
+            self.ring.give_back_read(self.owed.iter().map(|(id, _)| *id));
         } else {
             self.owed.iter().for_each(|(id, slots)| self.ring.give_back(*id, *slots, 0));
         }
@@ -270,7 +270,7 @@ impl Vring {
             // There is room: no more than a batch is taken at a time.
             self.owed.extend(ids.map(|id| (id, 1)));
         } else {
-            self.ring.give_back_all(ids.map(|id| (id, 0)));
+            self.ring.give_back_read(ids);
         }
         self.plains.advance(n);
         // Where there are plain ones, all of the burst was used before.

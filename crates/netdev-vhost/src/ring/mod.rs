@@ -1,7 +1,8 @@
 //! Virtqueues from the device's side (VIRTIO 1.2, 2.7 and 2.8), over [`crate::mem`].
 //!
 //! Buffers are returned in the order in which they came, so that `VIRTIO_F_IN_ORDER` holds by itself and a ring's
-//! whole state is its position. A descriptor is copied out of guest memory
+//! whole state is its position. Where it was negotiated, buffers that were only read go back as one, with one used entry.
+//! Those that were written to have one each: without it the driver would take them for full. A descriptor is copied out of guest memory
 //! once and the copy is judged; whatever is wrong with it is a [`Violation`], after which the ring is not used again.
 
 pub mod packed;
@@ -283,6 +284,11 @@ impl Ring {
     #[inline]
     pub fn give_back_all(&mut self, all: impl Iterator<Item = (u16, u32)>) {
         both!(self, r => r.give_back_all(all));
+    }
+    /// As [`Ring::give_back`], buffers of one slot that were only read, by their ids.
+    #[inline]
+    pub fn give_back_read(&mut self, ids: impl ExactSizeIterator<Item = u16> + DoubleEndedIterator) {
+        both!(self, r => r.give_back_read(ids));
     }
     /// Shows the driver all that was given back.
     #[inline]

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::mem::{Area, LINE, plains::Plains};
-use crate::protocol::RingAddresses;
-use std::sync::atomic::{Ordering, fence};
+use crate::protocol::{RingAddresses, feature};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 const F_AVAILABLE: u16 = 1 << 7;
 const F_USED: u16 = 1 << 15;
@@ -52,10 +52,12 @@ impl Place {
     }
 }
 
-/// A buffer given back and not yet shown.
+/// A buffer given back and not yet shown, or several in a row that were only read: from the first one's place to the
+/// last one's, with the id of the last one.
 #[derive(Clone, Copy)]
 struct Used {
     place: Place,
+    last: Place,
     id: u16,
     written: u32,
 }
@@ -70,27 +72,28 @@ pub struct Packed {
     waiting: Vec<Used>,
     /// `used` when the driver was last asked whether it wants a call.
     asked: Place,
+    in_order: bool,
     log: RingLog,
 }
 
 impl Packed {
     /// A ring of `size` descriptors at the front end's addresses; `base` as [`Packed::base`] gives it, or where a
-    /// back end before us began that did not get to saying where it ended. `has_gaps`: not every slot is marked when it
-    /// goes back, as there are chains or buffers that go back as one.
+    /// back end before us began that did not get to saying where it ended. `features` are those negotiated.
     pub fn new(
         memory: &Arc<GuestMemory>,
         size: u16,
         at: &RingAddresses,
         base: u32,
-        has_gaps: bool,
+        features: u64,
         log: RingLog,
     ) -> Result<Self, OutOfRange> {
+        let in_order = features & feature::IN_ORDER != 0;
         let mut place = Place::from_bits(base as u16);
         if size == 0 || u32::from(size) > SIZE_MAX || place.slot >= size {
             return Err(OutOfRange);
         }
         let ring = memory.area(at.descriptors, DESCRIPTOR * usize::from(size), 8)?;
-        if let Some(found) = find_place(&ring, size, place, has_gaps) {
+        if let Some(found) = find_place(&ring, size, place, features) {
             tracing::info!(target: "netdev_vhost",
                 "ring starts at {}, where its last user left it, not at {}", found.slot, place.slot);
             place = found;
@@ -104,6 +107,7 @@ impl Packed {
             used: place,
             waiting: Vec::new(),
             asked: place,
+            in_order,
             log,
         })
     }
@@ -215,8 +219,26 @@ impl Packed {
 
     #[inline]
     pub fn give_back(&mut self, id: u16, slots: u16, written: u32) {
-        self.waiting.push(Used { place: self.used, id, written });
+        let place = self.used;
         self.used.advance(slots, self.size);
+        if self.in_order
+            && written == 0
+            && let Some(run) = self.waiting.last_mut().filter(|run| run.written == 0)
+        {
+            (run.last, run.id) = (place, id);
+        } else {
+            self.waiting.push(Used { place, last: place, id, written });
+        }
+    }
+
+    /// As [`super::split::Split::give_back_read`].
+    #[inline]
+    pub fn give_back_read(&mut self, ids: impl ExactSizeIterator<Item = u16> + DoubleEndedIterator) {
+        if self.in_order {
+            ids.for_each(|id| self.give_back(id, 1, 0));
+        } else {
+            self.give_back_all(ids.map(|id| (id, 0)));
+        }
     }
 
     /// As [`Packed::give_back`], buffers of one slot by their ids, with what was written to each.
@@ -224,7 +246,7 @@ impl Packed {
     pub fn give_back_all(&mut self, all: impl Iterator<Item = (u16, u32)>) {
         let (mut place, size) = (self.used, self.size);
         self.waiting.extend(all.map(|(id, written)| {
-            let used = Used { place, id, written };
+            let used = Used { place, last: place, id, written };
             place.advance(1, size);
             used
         }));
@@ -232,23 +254,34 @@ impl Packed {
     }
 
     /// Writes all entries, the first one last: that is where the driver looks.
+    ///
+    /// Of buffers that go back as one only the first is looked at by the driver, who skips the others (2.8.9). The last
+    /// one is marked all the same: for a back end after us, by that time the first may be available again.
     #[inline]
     pub fn publish(&mut self) {
         let ring = self.ring.u64_pairs(0, self.size.into());
         for u in self.waiting.iter().rev() {
-            let lap = if u.place.wrap { F_AVAILABLE | F_USED } else { 0 };
-            // The driver looks at this flag of receive buffers only.
-            let flags = lap | if u.written != 0 { F_WRITE } else { 0 };
-            let word = u64::from(u.written) | u64::from(u.id) << 32 | u64::from(flags) << 48;
-            if let Some([_, rest]) = ring.get(usize::from(u.place.slot)) {
-                rest.store(word, Ordering::Release);
+            if u.last != u.place {
+                self.write(ring, u.last, u.id, 0);
             }
-            if let Some((log, ring)) = &self.log {
-                let at = u64::from(u.place.slot) * DESCRIPTOR as u64;
-                log.mark(ring.wrapping_add(at), DESCRIPTOR as u64);
-            }
+            self.write(ring, u.place, u.id, u.written);
         }
         self.waiting.clear();
+    }
+
+    #[inline]
+    fn write(&self, ring: &[[AtomicU64; 2]], place: Place, id: u16, written: u32) {
+        let lap = if place.wrap { F_AVAILABLE | F_USED } else { 0 };
+        // The driver looks at this flag of receive buffers only.
+        let flags = lap | if written != 0 { F_WRITE } else { 0 };
+        let word = u64::from(written) | u64::from(id) << 32 | u64::from(flags) << 48;
+        if let Some([_, rest]) = ring.get(usize::from(place.slot)) {
+            rest.store(word, Ordering::Release);
+        }
+        if let Some((log, ring)) = &self.log {
+            let at = u64::from(place.slot) * DESCRIPTOR as u64;
+            log.mark(ring.wrapping_add(at), DESCRIPTOR as u64);
+        }
     }
 
     #[inline]
@@ -313,7 +346,9 @@ impl Packed {
 /// The flag "available" of a slot says in which lap the driver wrote it, which the device does not change: where it
 /// changes is where the driver goes on. Behind that lie the buffers that were not given back, all of them, as
 /// buffers go back in order.
-fn find_place(ring: &Area, size: u16, base: Place, has_gaps: bool) -> Option<Place> {
+fn find_place(ring: &Area, size: u16, base: Place, features: u64) -> Option<Place> {
+    // Not every slot is marked when it goes back if there are chains, or buffers that go back as one.
+    let has_gaps = features & (feature::INDIRECT | feature::IN_ORDER) != feature::INDIRECT;
     let word = |slot: u16| ring.load_u64(usize::from(slot) * DESCRIPTOR + 8, Ordering::Acquire);
     let flags = |slot: u16| (word(slot) >> 48) as u16;
     let lap = |slot: u16| flags(slot) & F_AVAILABLE != 0;
@@ -340,16 +375,22 @@ fn find_place(ring: &Area, size: u16, base: Place, has_gaps: bool) -> Option<Pla
     }
     let ahead = i32::from(driver.slot) - i32::from(base.slot);
     let ahead = if base.wrap == driver.wrap { ahead } else { ahead + i32::from(size) };
-    if has_gaps && (0..=i32::from(waiting)).contains(&ahead) {
+    let before = |mut place: Place| {
+        place.retreat(1, size);
+        place.slot
+    };
+    let id = |slot: u16| (word(slot) >> 32) as u16;
+    let last = before(place);
+    // A slot without an address was never used.
+    let was_used = ring.load_u64(usize::from(last) * DESCRIPTOR, Ordering::Relaxed) != 0;
+    // Slots in front of `base` may be some that went back and were not marked: the last of them has the id that the one
+    // that was marked got. If the driver has written to that since, there is no telling.
+    let may_be_at_base = waiting == size || !was_used || id(before(base)) == id(last);
+    if has_gaps && (0..=i32::from(waiting)).contains(&ahead) && may_be_at_base {
         return None;
     }
-    // Only the first slot of a chain is marked as used; those behind it have its id. A slot without an address was
-    // never used.
-    let mut last = place;
-    last.retreat(1, size);
-    let id = |slot: u16| (word(slot) >> 32) as u16;
-    let was_used = ring.load_u64(usize::from(last.slot) * DESCRIPTOR, Ordering::Relaxed) != 0;
-    while has_gaps && was_used && (1..size).contains(&waiting) && id(place.slot) == id(last.slot) {
+    // Only the first slot of a chain is marked as used; those behind it have its id.
+    while has_gaps && was_used && (1..size).contains(&waiting) && id(place.slot) == id(last) {
         place.advance(1, size);
         waiting -= 1;
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mem::{Area, plains::Plains};
-use crate::protocol::RingAddresses;
+use crate::protocol::{RingAddresses, feature};
 use std::sync::atomic::{Ordering, fence};
 
 const NO_NOTIFY: u16 = 1;
@@ -23,17 +23,20 @@ pub struct Split {
     /// `published` when the driver was last asked whether it wants a call.
     asked: u16,
     event_idx: bool,
+    in_order: bool,
+    /// Of buffers that were only read and have no entry yet: where the first one's would be, and the last one's id.
+    run: Option<(u16, u16)>,
     log: RingLog,
 }
 
 impl Split {
-    /// A ring of `size` entries, a power of two, at the front end's addresses.
+    /// A ring of `size` entries, a power of two, at the front end's addresses; `features` are those negotiated.
     pub fn new(
         memory: &Arc<GuestMemory>,
         size: u16,
         at: &RingAddresses,
         base: u32,
-        event_idx: bool,
+        features: u64,
         log: RingLog,
     ) -> Result<Self, OutOfRange> {
         if !size.is_power_of_two() || u32::from(size) > SIZE_MAX {
@@ -56,7 +59,9 @@ impl Split {
             filled: used_index,
             published: used_index,
             asked: used_index,
-            event_idx,
+            event_idx: features & feature::EVENT_IDX != 0,
+            in_order: features & feature::IN_ORDER != 0,
+            run: None,
             log,
         })
     }
@@ -164,15 +169,57 @@ impl Split {
 
     #[inline]
     pub fn give_back(&mut self, id: u16, _slots: u16, written: u32) {
-        let at = self.slot(self.filled, 8);
+        if self.in_order && written == 0 {
+            self.lengthen(id, 1);
+        } else {
+            self.end_run();
+            self.write(self.filled, id, written);
+            self.filled = self.filled.wrapping_add(1);
+        }
+    }
+
+    /// Adds so many buffers, of which this is the last one's id, to those that one entry stands for.
+    #[inline]
+    fn lengthen(&mut self, id: u16, n: u16) {
+        let first = self.run.map_or(self.filled, |(first, _)| first);
+        self.run = Some((first, id));
+        self.filled = self.filled.wrapping_add(n);
+    }
+
+    /// Writes the one entry of buffers that were only read: where the first one's is, with the last one's id (2.7.9).
+    #[inline]
+    fn end_run(&mut self) {
+        if let Some((first, id)) = self.run.take() {
+            self.write(first, id, 0);
+        }
+    }
+
+    /// Writes one entry.
+    #[inline]
+    fn write(&self, index: u16, id: u16, written: u32) {
+        let at = self.slot(index, 8);
         self.used.store_pair(at, id.into(), written);
         self.mark_used(at as u64, 8);
-        self.filled = self.filled.wrapping_add(1);
+    }
+
+    /// As [`Split::give_back`], buffers of one slot that were only read, by their ids.
+    #[inline]
+    pub fn give_back_read(&mut self, ids: impl ExactSizeIterator<Item = u16> + DoubleEndedIterator) {
+        if !self.in_order {
+            return self.give_back_all(ids.map(|id| (id, 0)));
+        }
+        let (mut ids, n) = (ids.rev(), self.size);
+        // No more than a ring has are given back between two looks at it.
+        let len = ids.len().min(n.into()) as u16;
+        if let Some(last) = ids.next() {
+            self.lengthen(last, len);
+        }
     }
 
     /// As [`Split::give_back`], buffers of one slot by their ids, with what was written to each.
     #[inline]
     pub fn give_back_all(&mut self, all: impl Iterator<Item = (u16, u32)>) {
+        self.end_run();
         let used = self.used.u32_pairs(4, self.size.into());
         let mut filled = self.filled;
         for (id, written) in all {
@@ -196,6 +243,7 @@ impl Split {
     #[inline]
     pub fn publish(&mut self) {
         if self.published != self.filled {
+            self.end_run();
             self.used.store_u16(2, self.filled, Ordering::Release);
             self.mark_used(2, 2);
             self.published = self.filled;

@@ -49,6 +49,8 @@ pub(crate) struct Driver {
     /// Slots in use, and what each buffer took.
     in_use: u16,
     took: HashMap<u16, Vec<u16>>,
+    /// Buffers in use in the order in which they were made available, with their lengths.
+    order: VecDeque<(u16, u32)>,
     next: u16,
     wrap: bool,
     seen: u16,
@@ -79,6 +81,7 @@ impl Driver {
             free: (0..size).collect(),
             in_use: 0,
             took: HashMap::new(),
+            order: VecDeque::new(),
             next: 0,
             wrap: true,
             seen: 0,
@@ -100,12 +103,11 @@ impl Driver {
     /// The device's side.
     pub(crate) fn device(&self) -> Vring {
         let at = self.addresses();
-        let event_idx = self.features & feature::EVENT_IDX != 0;
+        let features = self.features;
         let ring = if self.is_packed {
-            let has_gaps = self.features & feature::INDIRECT == 0;
-            Ring::Packed(Packed::new(&self.memory, self.size, &at, 1 << 15, has_gaps, None).expect("ring"))
+            Ring::Packed(Packed::new(&self.memory, self.size, &at, 1 << 15, features, None).expect("ring"))
         } else {
-            Ring::Split(Split::new(&self.memory, self.size, &at, 0, event_idx, None).expect("ring"))
+            Ring::Split(Split::new(&self.memory, self.size, &at, 0, features, None).expect("ring"))
         };
         Vring::new(ring, self.memory.clone(), None, None, self.features)
     }
@@ -154,11 +156,14 @@ impl Driver {
             return None;
         }
         self.in_use += needed as u16;
-        Some(if self.is_packed {
+        let id = if self.is_packed {
             self.add_packed(parts, flags, indirect)
         } else {
             self.add_split(parts, flags, indirect)
-        })
+        };
+        let is_written = flags & F_WRITE != 0;
+        self.order.push_back((id, if is_written { parts.iter().map(|(_, len)| len).sum() } else { 0 }));
+        Some(id)
     }
 
     fn add_split(&mut self, parts: &[(u64, u32)], flags: u16, indirect: bool) -> u16 {
@@ -188,7 +193,11 @@ impl Driver {
     }
 
     fn add_packed(&mut self, parts: &[(u64, u32)], flags: u16, indirect: bool) -> u16 {
-        let id = self.free.pop_front().expect("id");
+        let mut id = self.free.pop_front().expect("id");
+        if self.in_order() {
+            // As drivers have them that use buffers in order.
+            id = self.next;
+        }
         let table = self.base + TABLES + u64::from(id) * TABLE;
         let ring: Vec<(u64, u32, u16)> = if indirect {
             for (i, (addr, len)) in parts.iter().enumerate() {
@@ -212,25 +221,41 @@ impl Driver {
         id
     }
 
+    fn in_order(&self) -> bool {
+        self.features & feature::IN_ORDER != 0
+    }
+
     /// Buffers that came back, with the bytes written to them.
     pub(crate) fn used(&mut self) -> Vec<(u16, u32)> {
         let mut all = Vec::new();
-        while let Some((id, len)) = self.next_used() {
-            let slots = self.took.remove(&id).expect("a buffer of ours");
-            self.in_use -= slots.len() as u16;
-            if self.is_packed {
-                self.free.push_back(id);
-                self.seen += slots.len() as u16;
-                if self.seen >= self.size {
-                    (self.seen, self.seen_wrap) = (self.seen - self.size, !self.seen_wrap);
+        while let Some((last, written)) = self.next_used() {
+            // One entry may stand for all up to this buffer; those before it are full then.
+            loop {
+                let (id, len) = self.order.pop_front().expect("a buffer of ours");
+                assert!(id == last || self.in_order(), "buffers come back in order");
+                self.free_buffer(id);
+                all.push((id, if id == last { written } else { len }));
+                if id == last {
+                    break;
                 }
-            } else {
-                self.free.extend(slots);
-                self.seen = self.seen.wrapping_add(1);
             }
-            all.push((id, len));
         }
         all
+    }
+
+    fn free_buffer(&mut self, id: u16) {
+        let slots = self.took.remove(&id).expect("a buffer of ours");
+        self.in_use -= slots.len() as u16;
+        if self.is_packed {
+            self.free.push_back(id);
+            self.seen += slots.len() as u16;
+            if self.seen >= self.size {
+                (self.seen, self.seen_wrap) = (self.seen - self.size, !self.seen_wrap);
+            }
+        } else {
+            self.free.extend(slots);
+            self.seen = self.seen.wrapping_add(1);
+        }
     }
 
     fn next_used(&self) -> Option<(u16, u32)> {
@@ -281,9 +306,10 @@ fn sent() -> impl Strategy<Value = (usize, Vec<u16>, bool)> {
 }
 
 fn features() -> impl Strategy<Value = u64> {
-    (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(a, b, c)| {
+    any::<[bool; 4]>().prop_map(|[a, b, c, d]| {
         let bit = |on, feature| if on { feature } else { 0 };
-        bit(a, feature::MRG_RXBUF) | bit(b, feature::VERSION_1) | bit(c, feature::EVENT_IDX)
+        let events = bit(c, feature::EVENT_IDX) | bit(d, feature::IN_ORDER);
+        bit(a, feature::MRG_RXBUF) | bit(b, feature::VERSION_1) | events
     })
 }
 
@@ -419,8 +445,12 @@ proptest! {
 
     /// A back end that is killed and comes again finds its place, told nothing but where the ring once began.
     #[test]
-    fn rings_go_on_after_a_crash(packed: bool, bits in 2..6_u32, frames in prop::collection::vec((any::<bool>(), 0..5_u8), 1..80)) {
-        let mut driver = Driver::new(1 << bits, packed, feature::VERSION_1 | feature::INDIRECT);
+    fn rings_go_on_after_a_crash(
+        packed: bool, in_order: bool, bits in 2..6_u32,
+        frames in prop::collection::vec((any::<bool>(), 0..5_u8), 1..80),
+    ) {
+        let in_order = if in_order { feature::IN_ORDER } else { 0 };
+        let mut driver = Driver::new(1 << bits, packed, feature::VERSION_1 | feature::INDIRECT | in_order);
         let mut device = driver.device();
         let (mut expected, mut lost) = (VecDeque::new(), RxCount::default());
         for (i, (in_two, then)) in frames.iter().enumerate() {
@@ -429,7 +459,9 @@ proptest! {
             if driver.send([0; 12], &bytes, cuts, *in_two) {
                 expected.push_back(bytes);
             }
-            if *then == 0 {
+            // What went back as one is not to be told from what waits once the ring is full again.
+            let is_unclear = packed && in_order != 0 && driver.in_use == driver.size;
+            if *then == 0 && !is_unclear {
                 device = driver.device();
             } else if *then < 3 {
                 let mut batch = Batch::new();
@@ -441,6 +473,11 @@ proptest! {
             }
         }
         let mut batch = Batch::new();
+        device.receive(&mut batch, &mut lost).expect("good guest");
+        for p in batch.drain(..) {
+            prop_assert_eq!(Some(p.data().to_vec()), expected.pop_front());
+        }
+        driver.used();
         while { driver.device().receive(&mut batch, &mut lost).expect("good guest"); !batch.is_empty() } {
             for p in batch.drain(..) {
                 prop_assert_eq!(Some(p.data().to_vec()), expected.pop_front());
@@ -454,10 +491,11 @@ proptest! {
     /// back when the burst is over, and frames may be copied, put back or forgotten instead.
     #[test]
     fn frames_from_guest_to_guest(
-        from_packed: bool, to_packed: bool, mergeable: bool,
+        from_packed: bool, to_packed: bool, mergeable: bool, in_order: bool,
         bursts in prop::collection::vec((prop::collection::vec(14..2600_usize, 1..6), any::<u8>(), 0..8_u8), 1..30),
     ) {
-        let features = feature::VERSION_1 | if mergeable { feature::MRG_RXBUF } else { 0 };
+        let in_order = if in_order { feature::IN_ORDER } else { 0 };
+        let features = feature::VERSION_1 | in_order | if mergeable { feature::MRG_RXBUF } else { 0 };
         let (mut a, mut b) = (Driver::new(32, from_packed, features), Driver::new(32, to_packed, features));
         let (mut from, mut to) = (a.device(), b.device());
         let in_use = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -524,11 +562,12 @@ proptest! {
     /// As above, whole bursts or any part of them in one call, to buffers of which some need a closer look.
     #[test]
     fn bursts_from_guest_to_guest(
-        from_packed: bool, to_packed: bool,
+        from_packed: bool, to_packed: bool, in_order: bool,
         bursts in prop::collection::vec(
             (prop::collection::vec((14..2300_usize, 0..9_u8), 1..32), any::<u8>(), any::<u32>(), any::<bool>()), 1..8),
     ) {
-        let features = feature::VERSION_1 | feature::MRG_RXBUF;
+        let in_order = if in_order { feature::IN_ORDER } else { 0 };
+        let features = feature::VERSION_1 | feature::MRG_RXBUF | in_order;
         let (mut a, mut b) = (Driver::new(64, from_packed, features), Driver::new(64, to_packed, features));
         let (mut from, mut to) = (a.device(), b.device());
         let (mut frames, mut lost) = (Frames::default(), RxCount::default());
@@ -647,6 +686,43 @@ fn take_bytes(
 fn device_says(driver: &Driver) -> Result<(), Violation> {
     let mut batch = Batch::new();
     driver.device().receive(&mut batch, &mut RxCount::default())
+}
+
+/// Buffers that were read go back as one: the first one's entry has the last one's id. Of the others none is written, but
+/// the last one in a packed ring.
+#[test]
+fn what_is_read_in_order_goes_back_as_one() {
+    for packed in [false, true] {
+        let mut driver = Driver::new(8, packed, feature::VERSION_1 | feature::IN_ORDER);
+        let mut device = driver.device();
+        for round in 0..20_u16 {
+            (0..5).for_each(|_| assert!(driver.send([0; 12], &frame(60, 0), &[], false)));
+            let first = (5 * round) % 8;
+            let slot = |i: u16| {
+                let slot = u64::from((first + i) % 8);
+                if packed { 16 * slot + 8 } else { USED + 4 + 8 * slot }
+            };
+            if !packed {
+                (0..5).for_each(|i| driver.put(slot(i), &[0xee; 8]));
+            }
+            let entries =
+                |driver: &Driver| [0, 1, 2, 3, 4].map(|i| [driver.u32(slot(i)), driver.u32(slot(i) + 4)]);
+            let before = entries(&driver);
+            device.receive(&mut Batch::new(), &mut RxCount::default()).expect("good guest");
+            let after = entries(&driver);
+            assert_eq!(before[1..4], after[1..4], "packed: {packed}");
+            assert_eq!(packed, before[4] != after[4]);
+            let last = u32::from((first + 4) % 8);
+            assert_eq!(if packed { after[0][1] & 0xffff } else { after[0][0] }, last, "packed: {packed}");
+            assert_eq!(driver.used().len(), 5);
+        }
+        // What is written has an entry each, whatever its length.
+        let at = driver.allocate(200);
+        (0..3).for_each(|_| assert!(driver.add(&[(at, 200)], F_WRITE, false).is_some()));
+        let packets = [60, 70, 188].map(|len| Packet::from_slice(&frame(len, 0)));
+        assert_eq!(device.transmit(&packets, &mut 0), Ok(3));
+        assert_eq!(driver.used().iter().map(|(_, len)| *len).collect::<Vec<_>>(), [72, 82, 200]);
+    }
 }
 
 #[test]
