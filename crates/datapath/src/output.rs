@@ -41,11 +41,11 @@ impl Worker {
         }
     }
 
-    /// Sends packets of a burst, which leave the device nothing to do, or puts them into the port's line if they are
-    /// to wait for company. They are `bytes` long.
+    /// Sends packets of a burst, or puts them into the port's line if they are to wait for company, or are to be finished
+    /// first. They are `bytes` long.
     pub fn send_burst(&mut self, in_port: u32, port: PortNo, burst: &mut dyn Burst, places: u32, bytes: u64) {
         let packets = places.count_ones();
-        if self.collects {
+        if self.collects || burst.unfinished() & places != 0 && !self.takes_unfinished(port) {
             self.queue_burst(in_port, port, burst, places);
             return;
         }
@@ -63,6 +63,12 @@ impl Worker {
         self.stats.sent_batches.add(1);
         self.stats.sent.add(account(local, outcome, bytes));
         self.counters(in_port).output.add(packets.into());
+    }
+
+    /// Whether a port's device takes packets with which anything is left to be done.
+    fn takes_unfinished(&self, port: PortNo) -> bool {
+        let all = TxOffloads { checksum: true, tcp_segmentation: true, udp_segmentation: true };
+        self.ports.get(port.0).is_some_and(|local| local.offloads == all)
     }
 
     #[cold]

@@ -13,6 +13,8 @@
 pub mod fault;
 pub mod frames;
 pub mod plains;
+pub mod source;
+pub mod specials;
 
 use smallvec::SmallVec;
 use std::ffi::c_void;

@@ -259,12 +259,12 @@ impl VhostTx {
         Some(all)
     }
 
-    /// Sends frames of another guest without making packets of them; `None` if one is too long or no ring runs.
+    /// Sends frames of another guest without making packets of them; `None` if one is too long, the guest does not take
+    /// what is left to be done, or no ring runs.
     #[inline]
     fn send_frames(&mut self, frames: &mut Frames, bits: u32) -> Option<TxOutcome> {
         let max = self.shared.mtu.load(Relaxed) + FRAME_OVERHEAD as u32;
-        let is_too_long = |len: &u32| *len > max;
-        if frames.alike().map_or_else(|| frames.lens().iter().any(is_too_long), |len| is_too_long(&len)) {
+        if !frames.fit(bits, max) {
             return None;
         }
         self.refresh();
@@ -285,13 +285,16 @@ impl VhostTx {
         Some(sum)
     }
 
-    /// As [`VhostTx::send_frames`], on this ring.
+    /// As [`VhostTx::send_frames`], on this ring; `None` also if its driver does not take what is left to be done.
     #[inline]
     fn send_frames_on(&self, index: usize, frames: &mut Frames, bits: u32) -> Option<TxOutcome> {
         let shared = &*self.shared;
         let slot = shared.slots.get(index).filter(|_| shared.is_usable())?;
         let mut ring = slot.ring.lock();
         let ring = ring.as_mut()?;
+        if !frames.unfinished_at(bits).all(|offload| ring.takes(offload)) {
+            return None;
+        }
         let some: ArrayVec<u8, BATCH_LEN>;
         let all = if bits == all_places(frames.len()) {
             EVERY.get(..frames.len()).unwrap_or_default()

@@ -4,6 +4,8 @@ use crate::inflight::Record;
 use crate::mem::fault;
 use crate::mem::frames::{FRAME_MIN, Frames};
 use crate::mem::plains::Plains;
+use crate::mem::source::Source;
+use crate::mem::specials::Lend;
 use crate::mem::{DirtyLog, GuestMemory, LONG_HEADER, Piece};
 use crate::pool;
 use crate::protocol::feature;
@@ -71,8 +73,8 @@ trait Outgoing {
         }
         n
     }
-    /// The frame as a packet.
-    fn packet<R>(&self, at: usize, then: impl FnOnce(&Packet) -> R) -> Option<R>;
+    /// The frame's length, what its header says to a driver that takes offloads, and its bytes.
+    fn open(&self, at: usize) -> Option<(usize, virtio::Header, Source<'_>)>;
 }
 
 impl Outgoing for [Packet] {
@@ -94,31 +96,45 @@ impl Outgoing for [Packet] {
         }
         Some(data.len())
     }
-    fn packet<R>(&self, at: usize, then: impl FnOnce(&Packet) -> R) -> Option<R> {
-        self.get(at).map(then)
+    fn open(&self, at: usize) -> Option<(usize, virtio::Header, Source<'_>)> {
+        let packet = self.get(at)?;
+        let is_plain = packet.offload == Offload::default();
+        let header = if is_plain { virtio::Header::default() } else { virtio::encode(packet) };
+        Some((packet.len(), header, Source::of(packet.data())))
     }
 }
 
 /// Frames at some places of a burst.
-struct Lent<'f>(&'f Frames, &'f [u8]);
+struct Lent<'f> {
+    frames: &'f Frames,
+    places: &'f [u8],
+    /// The driver gets to know what their headers say.
+    says_all: bool,
+}
+
+impl Lent<'_> {
+    #[inline]
+    fn place(&self, at: usize) -> Option<usize> {
+        self.places.get(at).map(|place| usize::from(*place))
+    }
+}
 
 impl Outgoing for Lent<'_> {
     fn count(&self) -> usize {
-        self.1.len()
+        self.places.len()
     }
     #[inline]
     fn write(&self, at: usize, header: &[u8], to: Piece<'_>) -> Option<usize> {
-        self.0.write(usize::from(*self.1.get(at)?), header, to)
+        self.frames.write(self.place(at)?, header, self.says_all, to)
     }
     #[inline]
     fn write_all(&self, at: usize, header: &[u8], to: &Plains, written: &mut [u32; BATCH_LEN]) -> usize {
-        let places = self.1.get(at..).unwrap_or_default();
-        let Lent(frames, _) = self;
-        frames.write_all(places, header, to, written)
+        let places = self.places.get(at..).unwrap_or_default();
+        self.frames.write_all(places, header, self.says_all, to, written)
     }
-    #[cold]
-    fn packet<R>(&self, at: usize, then: impl FnOnce(&Packet) -> R) -> Option<R> {
-        self.0.copy(usize::from(*self.1.get(at)?)).as_ref().map(then)
+    fn open(&self, at: usize) -> Option<(usize, virtio::Header, Source<'_>)> {
+        let place = self.place(at)?;
+        Some((self.frames.shown_at(place).1, self.frames.header(place), self.frames.source(place)?))
     }
 }
 
@@ -284,6 +300,19 @@ impl Vring {
                 && let Some(is_lent) = frames.lend(&mut ring.near, segment.addr, header_len, len)?
             {
                 return Ok(is_lent);
+            }
+            let total =
+                burst.len(head).checked_sub(header_len as u64).and_then(|len| usize::try_from(len).ok());
+            if let Some(len) = total.filter(|len| *len >= FRAME_MIN) {
+                let segments = burst.segments(head).iter().map(|s| (s.addr, s.len as usize));
+                match frames.lend_any(segments, header_len, len)? {
+                    Lend::Not => {}
+                    Lend::Malformed => {
+                        count.malformed += 1;
+                        return Ok(false);
+                    }
+                    lend => return Ok(lend == Lend::Kept),
+                }
             }
             if let Some(packet) = ring.gather(burst, head, count)? {
                 frames.push(packet);
@@ -453,7 +482,8 @@ impl Vring {
         places: &[u8],
         too_big: &mut u32,
     ) -> Result<usize, Violation> {
-        self.transmit_all(&Lent(frames, places), too_big)
+        let says_all = self.has(feature::GUEST_CSUM);
+        self.transmit_all(&Lent { frames, places, says_all }, too_big)
     }
 
     #[inline]
@@ -483,7 +513,8 @@ impl Vring {
                 done += 1;
                 continue;
             }
-            match frames.packet(done, |packet| self.put(packet, too_big)).transpose().map(Option::flatten) {
+            let Some((len, header, source)) = frames.open(done) else { break };
+            match self.put(len, header, source, too_big) {
                 Ok(Some(used)) => {
                     self.next += used;
                     done += 1;
@@ -546,8 +577,14 @@ impl Vring {
 
     /// Copies one frame to the next buffers of the driver, of which more are fetched if need be; how many it took, `None`
     /// if there are not enough of them.
-    fn put(&mut self, packet: &Packet, too_big: &mut u32) -> Result<Option<usize>, Violation> {
-        let needed = (self.header_len() + packet.len()) as u64;
+    fn put(
+        &mut self,
+        len: usize,
+        header: virtio::Header,
+        source: Source<'_>,
+        too_big: &mut u32,
+    ) -> Result<Option<usize>, Violation> {
+        let needed = (self.header_len() + len) as u64;
         let (mut room, mut used, mut segments) = (0, 0, 0);
         while room < needed {
             if self.burst.heads().len() == self.next + used {
@@ -570,37 +607,34 @@ impl Vring {
                 return Ok(Some(0));
             }
         }
-        self.scatter(packet, used)?;
+        self.scatter(header, source, used)?;
         Ok(Some(used))
     }
 
     /// Writes header and frame to so many buffers, which have room for them, and gives those back.
-    fn scatter(&mut self, packet: &Packet, used: usize) -> Result<(), Violation> {
+    fn scatter(&mut self, says: virtio::Header, mut body: Source<'_>, used: usize) -> Result<(), Violation> {
         let mut header = [0; LONG_HEADER];
-        if self.has(feature::GUEST_CSUM) && packet.offload != Offload::default() {
-            header[..SHORT_HEADER].copy_from_slice(&virtio::encode(packet));
+        if self.has(feature::GUEST_CSUM) {
+            header[..SHORT_HEADER].copy_from_slice(&says);
         }
         header[SHORT_HEADER..].copy_from_slice(&(used as u16).to_le_bytes());
         let mut head = &header[..self.header_len()];
-        let mut body = packet.data();
         for buffer in self.burst.heads().iter().skip(self.next).take(used) {
             let mut written = 0;
             for segment in self.burst.segments(*buffer) {
                 let (mut addr, mut left) = (segment.addr, segment.len as usize);
-                for part in [&mut head, &mut body] {
-                    let n = left.min(part.len());
-                    let (now, later) = part.split_at(n);
-                    self.memory.write(addr, now)?;
-                    if let Some(log) = self.log.as_ref().filter(|_| n > 0) {
+                while left > 0 && !(head.is_empty() && body.is_empty()) {
+                    let piece = self.memory.piece(addr, left)?;
+                    let (now, later) = head.split_at(head.len().min(piece.len()));
+                    piece.write(now);
+                    head = later;
+                    let n = now.len() + body.fill(piece.behind(now.len()));
+                    if let Some(log) = &self.log {
                         log.mark(addr, n as u64);
                     }
-                    *part = later;
                     addr = addr.wrapping_add(n as u64);
                     left -= n;
                     written += n as u32;
-                }
-                if body.is_empty() {
-                    break;
                 }
             }
             self.ring.give_back(buffer.id, buffer.slots, written);

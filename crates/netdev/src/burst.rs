@@ -27,9 +27,15 @@ pub trait Burst: Send {
     }
 
     /// Sets the first [`Burst::len`] of `heads` to the bytes of the packets: all of an Ethernet frame with which nothing
-    /// is left to be done (checksums, segmentation), and none of any other packet. Of a longer frame only the first 64
+    /// is left to be done (checksums, segmentation) or that [`Burst::unfinished`] names, and none of any other packet. Of a longer frame only the first 64
     /// bytes need to be its own: those behind may be any; a packet that is taken out is whole.
     fn heads<'a>(&'a mut self, heads: &mut Heads<'a>);
+
+    /// Places of packets that [`Burst::heads`] shows though something is left to be done with them. They are sent from
+    /// the burst only by devices that take all kinds of unfinished packets.
+    fn unfinished(&self) -> u32 {
+        0
+    }
 
     /// Takes the packet at a place out.
     fn take(&mut self, place: usize) -> Option<Packet>;

@@ -1,6 +1,6 @@
 //! The virtio network header (VIRTIO 1.2, 5.1.6) that packet sockets and taps put before each frame.
 
-use packet::{Checksum, Gso, GsoKind, Packet};
+use packet::{Checksum, Gso, GsoKind, Offload, Packet};
 
 /// Bytes of the header without `num_buffers`.
 pub const HEADER_LEN: usize = 10;
@@ -26,10 +26,16 @@ fn field(header: &Header, at: usize) -> u16 {
 
 /// Fills `packet.offload` from what the kernel said about the frame.
 pub fn decode(header: &Header, packet: &mut Packet) -> Result<(), BadHeader> {
+    packet.offload = offload(header, packet.len())?;
+    Ok(())
+}
+
+/// What a header says about a frame of `len` bytes.
+pub fn offload(header: &Header, len: usize) -> Result<Offload, BadHeader> {
     let [flags, gso_type, ..] = *header;
-    packet.offload.checksum = if flags & F_NEEDS_CSUM != 0 {
+    let checksum = if flags & F_NEEDS_CSUM != 0 {
         let (start, offset) = (field(header, 6), field(header, 8));
-        if usize::from(start) + usize::from(offset) + 2 > packet.len() {
+        if usize::from(start) + usize::from(offset) + 2 > len {
             return Err(BadHeader);
         }
         Checksum::Partial { start, offset }
@@ -39,10 +45,7 @@ pub fn decode(header: &Header, packet: &mut Packet) -> Result<(), BadHeader> {
         Checksum::Unknown
     };
     let kind = match gso_type & !GSO_ECN {
-        GSO_NONE => {
-            packet.offload.gso = None;
-            return Ok(());
-        }
+        GSO_NONE => return Ok(Offload { checksum, gso: None }),
         GSO_TCPV4 => GsoKind::Tcp4,
         GSO_TCPV6 => GsoKind::Tcp6,
         GSO_UDP_L4 => GsoKind::Udp,
@@ -52,28 +55,32 @@ pub fn decode(header: &Header, packet: &mut Packet) -> Result<(), BadHeader> {
     if size == 0 {
         return Err(BadHeader);
     }
-    packet.offload.gso = Some(Gso { kind, size, ecn: gso_type & GSO_ECN != 0 });
-    Ok(())
+    Ok(Offload { checksum, gso: Some(Gso { kind, size, ecn: gso_type & GSO_ECN != 0 }) })
 }
 
 /// The header that tells the kernel what is left to do for `packet`.
 pub fn encode(packet: &Packet) -> Header {
+    encode_offload(&packet.offload, packet.len(), |at| packet.data().get(at).copied())
+}
+
+/// As [`encode`], for a frame of `len` bytes, some of which `byte` knows.
+pub fn encode_offload(offload: &Offload, len: usize, byte: impl Fn(usize) -> Option<u8>) -> Header {
     let mut header = [0; HEADER_LEN];
     let mut put = |at: usize, value: u16| header[at..at + 2].copy_from_slice(&value.to_ne_bytes());
     let mut flags = 0;
     let mut headers_end = 0;
-    match packet.offload.checksum {
+    match offload.checksum {
         Checksum::Partial { start, offset } => {
             flags = F_NEEDS_CSUM;
             put(6, start);
             put(8, offset);
-            headers_end = transport_end(packet, start);
+            headers_end = transport_end(offload, len, start, byte);
         }
         Checksum::Good => flags = F_DATA_VALID,
         Checksum::Unknown => {}
     }
     let mut gso_type = GSO_NONE;
-    if let Some(gso) = packet.offload.gso {
+    if let Some(gso) = offload.gso {
         gso_type = match gso.kind {
             GsoKind::Tcp4 => GSO_TCPV4,
             GsoKind::Tcp6 => GSO_TCPV6,
@@ -92,13 +99,13 @@ pub fn encode(packet: &Packet) -> Header {
 }
 
 /// Where the transport header at `start` ends, 0 if it lies beyond the packet.
-fn transport_end(packet: &Packet, start: u16) -> u16 {
-    let len = match packet.offload.gso.map(|g| g.kind) {
+fn transport_end(offload: &Offload, len: usize, start: u16, byte: impl Fn(usize) -> Option<u8>) -> u16 {
+    let header = match offload.gso.map(|g| g.kind) {
         Some(GsoKind::Udp) => 8,
-        _ => packet.data().get(usize::from(start) + 12).map_or(0, |b| u16::from(b >> 4) * 4),
+        _ => byte(usize::from(start) + 12).map_or(0, |b| u16::from(b >> 4) * 4),
     };
-    match start.checked_add(len) {
-        Some(end) if usize::from(end) <= packet.len() => end,
+    match start.checked_add(header) {
+        Some(end) if usize::from(end) <= len => end,
         _ => 0,
     }
 }

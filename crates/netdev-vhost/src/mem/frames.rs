@@ -6,6 +6,8 @@
 //! memory stays mapped until then, whatever the front end does.
 
 use super::plains::{Plains, header_of};
+use super::source::{Rest, Source};
+use super::specials::Specials;
 use super::{GuestMemory, HEAD, LONG_HEADER, OutOfRange, Piece};
 use crate::pool;
 use arrayvec::ArrayVec;
@@ -18,8 +20,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, compiler_fence};
 
-/// Frames up to this many bytes stay with the guest; longer ones become packets.
-pub const LENT_MAX: usize = pool::SMALL_FRAME_MAX;
+/// Frames up to this many bytes stay with the guest; longer ones are none.
+pub const LENT_MAX: usize = pool::FRAME_MAX;
 
 /// The shortest frame: an Ethernet header.
 pub const FRAME_MIN: usize = 14;
@@ -32,20 +34,23 @@ struct Copies([u8; BATCH_LEN * HEAD + LENT_MAX]);
 /// Frames just received: see the module. `Default` is an empty burst.
 pub struct Frames {
     copies: Box<Copies>,
-    /// By place, where a frame's bytes behind [`HEAD`] are: that many as `lens` says, in a mapping of `memory`.
+    /// By place, where a frame's bytes behind [`HEAD`] are, or the first of them: that many as `lens` says, or as
+    /// `specials` says, in a mapping of `memory`.
     rests: [*mut u8; BATCH_LEN],
     /// By place, lengths of frames, at most [`LENT_MAX`] of those in `lent`.
     lens: [u32; BATCH_LEN],
-    places: usize,
+    pub(super) places: usize,
+    /// What is unusual about frames that are lent.
+    pub(super) specials: Specials,
     /// The length of all frames, if it is the same, none is a packet and none goes to a group.
     alike: Option<u32>,
     /// Places of frames that are no packets, now and when the burst was received.
-    lent: u32,
+    pub(super) lent: u32,
     were_lent: u32,
     /// Frames that are packets, with their places.
     packets: ArrayVec<(usize, Packet), BATCH_LEN>,
     /// What the frames that are lent are in.
-    memory: Option<Arc<GuestMemory>>,
+    pub(super) memory: Option<Arc<GuestMemory>>,
     /// Set while the guest's buffers are in use: as `uses` is.
     in_use: Arc<AtomicBool>,
     uses: bool,
@@ -62,6 +67,7 @@ impl Frames {
             rests: [ptr::null_mut(); BATCH_LEN],
             lens: [0; BATCH_LEN],
             places: 0,
+            specials: Specials::new(),
             alike: None,
             lent: 0,
             were_lent: 0,
@@ -146,8 +152,8 @@ impl Frames {
     }
 
     /// Takes in the frame of `len` bytes behind a header of `header_len` at guest address `addr`; `None` if it is not in
-    /// one region, too long, or its header asks for something: it takes a closer look then. False if all of it was
-    /// copied. `near` as in [`GuestMemory::rest`].
+    /// one region or its header asks for something: it takes a closer look then ([`Frames::lend_any`]). False if all of it
+    /// was copied. `near` as in [`GuestMemory::rest`].
     #[inline]
     pub fn lend(
         &mut self,
@@ -158,21 +164,35 @@ impl Frames {
     ) -> Result<Option<bool>, OutOfRange> {
         let Some(memory) = &self.memory else { return Ok(None) };
         let piece = memory.rest(near, addr)?;
-        let place = self.places;
-        let (Some(rest), Some(own_len)) = (self.rests.get_mut(place), self.lens.get_mut(place)) else {
+        if len > LENT_MAX || piece.len() < header_len + len {
             return Ok(None);
-        };
-        let head = self.copies.0.get_mut(place * HEAD..).and_then(|h| h.first_chunk_mut::<HEAD>());
-        let (Some(head), true) = (head, len <= LENT_MAX && piece.len() >= header_len + len) else {
-            return Ok(None);
-        };
+        }
         if !piece.header().starts_with(&[0; virtio::HEADER_LEN]) {
             return Ok(None);
         }
         let body = piece.behind(header_len);
+        let head = self.copies.0.get_mut(self.places * HEAD..).and_then(|h| h.first_chunk_mut::<HEAD>());
+        let Some(head) = head else { return Ok(None) };
         body.read_line(len, head);
-        *rest = body.behind(HEAD).base;
-        *own_len = len as u32;
+        let rest = body.behind(HEAD).base;
+        Ok(self.note(rest, len))
+    }
+
+    /// Takes in a frame whose bytes behind the first [`HEAD`] are at `rest`, or begin there.
+    pub(super) fn take_in(&mut self, head: &[u8; HEAD], rest: Rest, len: usize) {
+        let copy = self.copies.0.get_mut(self.places * HEAD..).and_then(|h| h.first_chunk_mut::<HEAD>());
+        if let Some(copy) = copy {
+            *copy = *head;
+            self.note(rest.base, len);
+        }
+    }
+
+    /// Notes a frame whose head was just copied; whether its buffer is in use, `None` if there is no place for it.
+    #[inline]
+    fn note(&mut self, rest: *mut u8, len: usize) -> Option<bool> {
+        let place = self.places;
+        *self.rests.get_mut(place)? = rest;
+        *self.lens.get_mut(place)? = len as u32;
         let is_lent = len > HEAD;
         if is_lent && !self.uses {
             self.uses = true;
@@ -182,7 +202,23 @@ impl Frames {
         self.were_lent |= 1 << place;
         self.lent |= 1 << place;
         self.places += 1;
-        Ok(Some(is_lent))
+        Some(is_lent)
+    }
+
+    /// Whether no frame at these places is longer than `max` bytes, but those that the receiver cuts.
+    #[inline]
+    pub fn fit(&self, bits: u32, max: u32) -> bool {
+        if let Some(len) = self.alike {
+            return len <= max;
+        }
+        if self.lens().iter().all(|len| *len <= max) {
+            return true;
+        }
+        let fits = |place: usize| {
+            self.lens.get(place).is_none_or(|len| *len <= max)
+                || self.specials.offload(place).is_some_and(|(offload, _)| offload.gso.is_some())
+        };
+        places(bits).all(fits)
     }
 
     /// Whether all frames at these places are still here, and no packets.
@@ -222,38 +258,45 @@ impl Frames {
         lent.chain(self.packets.iter().map(|(_, packet)| (packet.data(), packet.len())))
     }
 
-    /// Bytes of a lent frame that are with the guest.
+    /// The bytes of the frame at `place`, if it is lent.
     #[inline]
-    fn rest(&self, place: usize) -> Option<(*mut u8, usize)> {
+    pub fn source(&self, place: usize) -> Option<Source<'_>> {
         if self.lent & 1_u32.checked_shl(place as u32)? == 0 {
             return None;
         }
-        Some((*self.rests.get(place)?, (*self.lens.get(place)? as usize).saturating_sub(HEAD)))
+        let head = self.head(place);
+        if let Some(pieces) = self.specials.pieces(place) {
+            return Some(Source::new(head, Rest::NONE, pieces));
+        }
+        let len = (*self.lens.get(place)? as usize).saturating_sub(HEAD);
+        Some(Source::new(head, Rest { base: *self.rests.get(place)?, len }, &[]))
+    }
+
+    /// What the header of the frame at `place` says, as its receiver gets it.
+    pub fn header(&self, place: usize) -> virtio::Header {
+        self.specials.offload(place).map(|(_, header)| *header).unwrap_or_default()
     }
 
     /// Writes a header and the lent frame at `place` behind it to another guest; returns the frame's length, `None` if
-    /// it is not lent or there is no room for it.
+    /// it is not lent or there is no room for it. If `says_all`, the header says also what the frame's own says.
     #[inline]
-    pub fn write(&self, place: usize, header: &[u8], to: Piece<'_>) -> Option<usize> {
-        let (rest, rest_len) = self.rest(place)?;
-        let head = self.head(place);
-        let len = head.len() + rest_len;
+    pub fn write(&self, place: usize, header: &[u8], says_all: bool, to: Piece<'_>) -> Option<usize> {
+        let mut source = self.source(place)?;
+        let len = *self.lens.get(place)? as usize;
         if to.len < header.len() + len {
             return None;
         }
-        to.write_header(header);
-        let body = to.behind(header.len());
-        if let Some(line) = head.first_chunk::<HEAD>() {
-            body.write_line(line);
-            if rest_len > 0 {
-                // SAFETY: `lend` noted the address of `rest_len` bytes, which `memory` holds, for a frame that is lent;
-                // `to` has `HEAD` bytes and these. Both may be the same guest's, who may write meanwhile: the bytes are
-                // valid whatever they are.
-                unsafe { ptr::copy(rest, body.base.wrapping_add(HEAD), rest_len) };
+        let mut own = [0; LONG_HEADER];
+        let written = match (self.specials.offload(place), own.get_mut(..header.len())) {
+            (Some((_, says)), Some(own)) if says_all => {
+                own.copy_from_slice(header);
+                own.iter_mut().zip(says).for_each(|(to, byte)| *to = *byte);
+                own
             }
-        } else {
-            body.write(head);
-        }
+            _ => header,
+        };
+        to.write_header(written);
+        source.fill(to.behind(header.len()).first(len));
         Some(len)
     }
 
@@ -264,9 +307,11 @@ impl Frames {
         &self,
         places: &[u8],
         header: &[u8],
+        says_all: bool,
         plains: &Plains,
         written: &mut [u32; BATCH_LEN],
     ) -> usize {
+        let specials = self.specials.places();
         let expected = header.first_chunk().map(|h: &[u8; LONG_HEADER]| halves(h));
         let copies = self.copies.0.as_chunks::<HEAD>().0;
         let mut n = 0;
@@ -282,9 +327,9 @@ impl Frames {
                 break;
             }
             *written = total;
-            if len < HEAD {
+            if len < HEAD || specials & bit != 0 {
                 let to = Piece { base: plain.base, len: total as usize, memory: PhantomData };
-                if self.write(place, header, to).is_none() {
+                if self.write(place, header, says_all, to).is_none() {
                     break;
                 }
                 n += 1;
@@ -299,7 +344,9 @@ impl Frames {
             // SAFETY: the buffer has `total` bytes, which is no less than the header and a line; `copy` is ours.
             unsafe { ptr::copy_nonoverlapping(copy.as_ptr(), body, HEAD) };
             if len > HEAD {
-                // SAFETY: as in `write`.
+                // SAFETY: `lend_all` or `lend` noted the address of so many bytes, which `memory` holds, for a frame that is
+                // lent and no special one; the buffer has `total` bytes. Both may be the same guest's, who may write meanwhile:
+                // the bytes are valid whatever they are.
                 unsafe { ptr::copy(*rest, body.wrapping_add(HEAD), len - HEAD) };
             }
             n += 1;
@@ -309,15 +356,12 @@ impl Frames {
 
     /// A copy of the lent frame at `place`.
     pub fn copy(&self, place: usize) -> Option<Packet> {
-        let (rest, rest_len) = self.rest(place)?;
-        let head = self.head(place);
-        let mut packet = pool::packet(head.len() + rest_len);
-        packet.set_len(head.len() + rest_len);
-        let (front, back) = packet.data_mut().split_at_mut_checked(head.len())?;
-        front.copy_from_slice(head);
-        let rest_len = rest_len.min(back.len());
-        // SAFETY: as in `write`; `back`, which is ours, has so many bytes.
-        unsafe { ptr::copy_nonoverlapping(rest, back.as_mut_ptr(), rest_len) };
+        let mut source = self.source(place)?;
+        let len = *self.lens.get(place)? as usize;
+        let mut packet = pool::packet(len);
+        packet.set_len(len);
+        source.read(packet.data_mut());
+        packet.offload = self.specials.offload(place).map(|(offload, _)| *offload).unwrap_or_default();
         Some(packet)
     }
 
@@ -359,6 +403,11 @@ impl Burst for Frames {
         }
     }
 
+    #[inline]
+    fn unfinished(&self) -> u32 {
+        self.unfinished_places()
+    }
+
     fn take(&mut self, place: usize) -> Option<Packet> {
         if let Some(packet) = self.copy(place) {
             self.sent(1 << place);
@@ -386,6 +435,7 @@ impl Burst for Frames {
             self.in_use.store(false, Ordering::Release);
         }
         (self.places, self.alike, self.lent, self.were_lent) = (0, None, 0, 0);
+        self.specials.clear();
         self.packets.clear();
     }
 

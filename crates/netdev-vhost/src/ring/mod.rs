@@ -327,4 +327,6 @@ impl Ring {
 }
 
 #[cfg(test)]
+mod offload_tests;
+#[cfg(test)]
 pub(crate) mod tests;

@@ -1,0 +1,254 @@
+//! Frames with offloads and in many pieces, from guest to guest: lent ones arrive as those of which packets are made.
+
+use super::tests::{Driver, frame};
+use super::*;
+use crate::mem::frames::Frames;
+use crate::protocol::feature;
+use crate::vring::{RxCount, Vring};
+use netdev::Burst as _;
+use packet::{Batch, Offload, Packet};
+use proptest::prelude::*;
+use std::collections::VecDeque;
+
+/// What asks for what: the header's `flags`, `gso_type`, `gso_size`, `csum_start`, `csum_offset`.
+const HEADERS: [(u8, u8, u16, u16, u16); 9] = [
+    (0, 0, 0, 0, 0),
+    (1, 0, 0, 34, 16),
+    (1, 1, 1448, 34, 16),
+    (1, 0x81, 500, 34, 16),
+    (1, 5, 1200, 34, 6),
+    (2, 0, 0, 0, 0),
+    // Not what the switch has a short way for.
+    (1, 4, 1428, 54, 16),
+    (0, 1, 1448, 0, 0),
+    // A checksum beyond most frames.
+    (1, 0, 0, 1000, 16),
+];
+
+fn header((flags, gso_type, size, start, offset): (u8, u8, u16, u16, u16)) -> [u8; 12] {
+    let [s0, s1] = size.to_ne_bytes();
+    let [c0, c1] = start.to_ne_bytes();
+    let [o0, o1] = offset.to_ne_bytes();
+    [flags, gso_type, 0, 0, s0, s1, c0, c1, o0, o1, 0, 0]
+}
+
+/// A frame as its driver sends it.
+#[derive(Clone, Debug)]
+struct Shape {
+    len: usize,
+    cuts: Vec<u16>,
+    indirect: bool,
+    header: usize,
+}
+
+fn shapes() -> impl Strategy<Value = Vec<Shape>> {
+    let len = prop_oneof![14..100_usize, 60..3000_usize, Just(9014), Just(65_550)];
+    let cuts = prop_oneof![
+        Just(vec![]),
+        Just(vec![12]),
+        prop::collection::vec(0..1500_u16, 0..5),
+        prop::collection::vec(1..40_u16, 60..70)
+    ];
+    let shape = (len, cuts, any::<bool>(), 0..HEADERS.len()).prop_map(|(len, cuts, indirect, header)| {
+        Shape { indirect: indirect || cuts.len() > 6, len, cuts, header }
+    });
+    prop::collection::vec(shape, 1..12)
+}
+
+/// What a receiver's buffers are like: lengths of the parts of each.
+fn room(kind: u8) -> (u64, &'static [&'static [u32]]) {
+    const BIG: &[u32] = &[12, 16_384, 16_384, 16_384, 16_384, 100];
+    const OFFLOADS: u64 = feature::GUEST_CSUM
+        | feature::GUEST_TSO4
+        | feature::GUEST_TSO6
+        | feature::GUEST_ECN
+        | feature::GUEST_USO4
+        | feature::GUEST_USO6;
+    match kind {
+        0 => (OFFLOADS | feature::MRG_RXBUF, &[&[1536]]),
+        1 => (OFFLOADS | feature::MRG_RXBUF, &[&[4096], &[200, 1000], &[30]]),
+        2 => (OFFLOADS, &[BIG]),
+        3 => (feature::GUEST_CSUM | feature::GUEST_TSO4, &[BIG]),
+        _ => (feature::MRG_RXBUF, &[&[2048]]),
+    }
+}
+
+/// A guest that receives.
+struct Receiver {
+    driver: Driver,
+    device: Vring,
+    room: &'static [&'static [u32]],
+    offered: VecDeque<(u16, Vec<(u64, u32)>)>,
+    next: usize,
+}
+
+impl Receiver {
+    fn new(kind: u8, is_packed: bool) -> Self {
+        let (features, room) = room(kind);
+        let size = if features & feature::MRG_RXBUF != 0 { 256 } else { 16 };
+        let driver = Driver::new(size, is_packed, features | feature::VERSION_1);
+        let device = driver.device();
+        Receiver { driver, device, room, offered: VecDeque::new(), next: 0 }
+    }
+
+    fn offer(&mut self) {
+        loop {
+            let lens = self.room[self.next % self.room.len()];
+            let parts: Vec<(u64, u32)> = lens.iter().map(|len| (self.driver.allocate(*len), *len)).collect();
+            let Some(id) = self.driver.add(&parts, F_WRITE, lens.len() > 1) else { return };
+            self.next += 1;
+            self.offered.push_back((id, parts));
+        }
+    }
+
+    /// Headers, without the number of buffers, and frames.
+    fn arrived(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut all: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut left = 0;
+        for (id, written) in self.driver.used() {
+            let (offered, parts) = self.offered.pop_front().expect("a buffer");
+            assert_eq!(offered, id);
+            let mut bytes = Vec::new();
+            for (addr, len) in parts {
+                let mut part = vec![0; len.min(written - bytes.len() as u32) as usize];
+                self.driver.memory.read(addr, &mut part).expect("read");
+                bytes.extend(part);
+            }
+            if left == 0 {
+                left = u16::from_le_bytes([bytes[10], bytes[11]]);
+                let body = bytes.split_off(12);
+                bytes.truncate(10);
+                all.push((bytes, body));
+            } else {
+                all.last_mut().expect("a frame").1.extend(bytes);
+            }
+            left -= 1;
+        }
+        assert_eq!(left, 0, "a frame's buffers are shown together");
+        all
+    }
+
+    /// Sends `n` frames by `send`, which sends those from a place on.
+    fn send(
+        &mut self,
+        n: usize,
+        mut send: impl FnMut(&mut Vring, usize, &mut u32) -> usize,
+    ) -> (Vec<(Vec<u8>, Vec<u8>)>, u32) {
+        let (mut done, mut all, mut too_big) = (0, Vec::new(), 0);
+        while done < n {
+            self.offer();
+            done += send(&mut self.device, done, &mut too_big);
+            all.extend(self.arrived());
+        }
+        (all, too_big)
+    }
+}
+
+/// A guest that sends.
+struct Sender {
+    driver: Driver,
+    device: Vring,
+}
+
+impl Sender {
+    fn new(is_packed: bool, in_order: bool) -> Self {
+        let in_order = if in_order { feature::IN_ORDER } else { 0 };
+        let driver = Driver::new(128, is_packed, feature::VERSION_1 | in_order);
+        let device = driver.device();
+        Sender { driver, device }
+    }
+
+    fn send(&mut self, shapes: &[Shape], seed: u8) {
+        for (i, shape) in shapes.iter().enumerate() {
+            let mut bytes = frame(shape.len, seed.wrapping_add(i as u8));
+            // The length of a TCP header.
+            bytes.iter_mut().skip(46).take(1).for_each(|b| *b = 0x80);
+            let header = header(HEADERS[shape.header]);
+            assert!(self.driver.send(header, &bytes, &shape.cuts, shape.indirect));
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// The slow twin makes packets of everything.
+    #[test]
+    fn lent_frames_arrive_as_packets_do(
+        from_packed: bool, to_packed: bool, in_order: bool, kind in 0..5_u8,
+        bursts in prop::collection::vec((shapes(), any::<u8>(), any::<u32>()), 1..5),
+    ) {
+        let [mut lender, mut twin] = [(); 2].map(|()| Sender::new(from_packed, in_order));
+        let [mut receiver, mut other] = [(); 2].map(|()| Receiver::new(kind, to_packed));
+        let mut frames = Frames::default();
+        let (mut lost, mut twins_lost) = (RxCount::default(), RxCount::default());
+        for (shapes, seed, taken) in &bursts {
+            lender.send(shapes, *seed);
+            twin.send(shapes, *seed);
+            lender.device.receive_frames(&mut frames, &mut lost).expect("good guest");
+            let mut packets = Batch::new();
+            twin.device.receive(&mut packets, &mut twins_lost).expect("good guest");
+            prop_assert_eq!(frames.len(), packets.len());
+            prop_assert_eq!((lost.malformed, lost.too_big), (twins_lost.malformed, twins_lost.too_big));
+            let mut unfinished = 0;
+            let mut chosen = Vec::new();
+            for (place, packet) in packets.iter().enumerate() {
+                if !frames.are_lent(1 << place) {
+                    continue;
+                }
+                let is_unfinished = packet.offload.gso.is_some()
+                    || matches!(packet.offload.checksum, packet::Checksum::Partial { .. });
+                unfinished |= u32::from(is_unfinished) << place;
+                let of_frame: Vec<Offload> = frames.unfinished_at(1 << place).copied().collect();
+                prop_assert_eq!(of_frame, if is_unfinished { vec![packet.offload] } else { vec![] });
+                if taken & (1 << place) != 0 {
+                    let own = frames.take(place).expect("lent");
+                    prop_assert_eq!((own.data(), own.offload), (packet.data(), packet.offload));
+                    prop_assert!(frames.put(place, own).is_ok());
+                }
+                if receiver.device.takes(&packet.offload) {
+                    chosen.push(place as u8);
+                }
+            }
+            prop_assert_eq!(frames.unfinished(), unfinished);
+            let arrived = receiver.send(chosen.len(), |ring, at, too_big| {
+                ring.transmit_frames(&frames, &chosen[at..], too_big).expect("good guest")
+            });
+            let same: Vec<Packet> = chosen.iter().map(|place| packets[usize::from(*place)].clone()).collect();
+            let expected = other.send(same.len(), |ring, at, too_big| {
+                ring.transmit(&same[at..], too_big).expect("good guest")
+            });
+            prop_assert_eq!(arrived, expected);
+            frames.clear();
+            lender.device.receive_frames(&mut frames, &mut lost).expect("good guest");
+            prop_assert_eq!(lender.driver.used().len(), shapes.len());
+            twin.driver.used();
+        }
+    }
+}
+
+/// What a Linux guest sends stays with it: large segments in pages, and their acknowledgements.
+#[test]
+fn usual_frames_with_offloads_are_lent() {
+    let mut sender = Sender::new(false, false);
+    let shape =
+        |len, cuts: &[u16], header| Shape { len, cuts: cuts.to_vec(), indirect: cuts.len() > 1, header };
+    sender.send(
+        &[
+            shape(66, &[], 1),
+            shape(1514, &[], 1),
+            shape(65_226, &[78, 32_768], 2),
+            shape(9014, &[12], 0),
+            shape(3000, &[], 4),
+        ],
+        1,
+    );
+    let mut frames = Frames::default();
+    sender.device.receive_frames(&mut frames, &mut RxCount::default()).expect("good guest");
+    assert_eq!(frames.len(), 5);
+    assert!(frames.are_lent(0b11111));
+    assert_eq!(frames.unfinished(), 0b10111);
+    assert!(frames.fit(0b00100, 1522) && !frames.fit(0b01100, 1522));
+    sender.driver.put(0, &[]);
+    assert_eq!(sender.driver.used().len(), 0, "they are in use");
+}
