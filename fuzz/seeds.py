@@ -132,3 +132,19 @@ def container(*sections):
 
 put("saved_state", {"empty": container(), "two": container((b"conntrack", bytes(40)), (b"flows", b"\1\2\3")),
     "same": container((b"a", b""), (b"a", b""))})
+
+# Two rings (split, then packed), frames that ask for checksums and segmentation offered, buffers offered, a burst lent and sent.
+def rings(first, second):
+    def buffers(kind, shapes):
+        pieces = b"".join(bytes([len(p) - 1]) + b"".join(struct.pack("<HB", a, n) + (bytes([h]) if i == 0 and kind == 0 else b"")
+            for i, (a, n, h) in enumerate(p)) for p in shapes)
+        return bytes([kind, len(shapes) - 1]) + pieces
+    out = b"\0" + first + second
+    for header in (0x01, 0x09, 0x11, 0x02, 0x00):
+        out += buffers(0, [[(0x100, 5, header)], [(0x1000, 2, header), (0x1200, 4, 0), (0x1f80, 6, 0)]])
+        out += buffers(1, [[(0x4000, 6, 0)], [(0x5000, 7, 0)], [(0x100, 3, 0), (0x6000, 7, 0)]])
+        out += b"\2" + b"\3\0\0" + b"\0" + bytes(2) + b"\2"
+    return out
+
+SPLIT, PACKED = b"\x0c" + bytes(8), b"\x01" + bytes(8) + b"\x40\0\x80"
+put("vhost_ring", {a + b: rings(x, y) for a, x in (("s", SPLIT), ("p", PACKED)) for b, y in (("s", SPLIT), ("p", PACKED))})

@@ -11,8 +11,8 @@ use crate::worker::Sink;
 use dpif::{Action, Actions, FlowStats, PortNo, PutMode, Ufid};
 use flow::Mask;
 use netdev::burst::{Frames, Lengths};
-use netdev::{Packets, TxOutcome, TxQueue};
-use packet::{Batch, Meta};
+use netdev::{Packets, TxOffloads, TxOutcome, TxQueue};
+use packet::{Batch, Checksum, Meta};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 use quiescent::Domain;
@@ -38,6 +38,8 @@ impl TxQueue for Out {
 struct Buffers {
     places: Vec<Option<Vec<u8>>>,
     stubborn: u32,
+    /// Places of UDP packets whose checksums are not filled in.
+    unfinished: u32,
 }
 
 impl Burst for Buffers {
@@ -49,8 +51,15 @@ impl Burst for Buffers {
             *head = place.as_deref().unwrap_or_default();
         }
     }
+    fn unfinished(&self) -> u32 {
+        self.unfinished
+    }
     fn take(&mut self, place: usize) -> Option<Packet> {
-        Some(Packet::from_slice(&self.places.get_mut(place)?.take()?))
+        let mut packet = Packet::from_slice(&self.places.get_mut(place)?.take()?);
+        if self.unfinished & (1 << place) != 0 {
+            packet.offload.checksum = Checksum::Partial { start: 34, offset: 6 };
+        }
+        Some(packet)
     }
     fn put(&mut self, place: usize, packet: Packet) -> Result<(), Packet> {
         if self.stubborn & (1 << place) != 0 {
@@ -182,7 +191,8 @@ impl Rig {
             let mut burst = Packets(frames.iter().map(|f| Packet::from_slice(f)).collect());
             self.worker.receive_burst(view, IN, &mut burst);
         } else {
-            let mut burst = Buffers { places: frames.iter().cloned().map(Some).collect(), stubborn };
+            let mut burst =
+                Buffers { places: frames.iter().cloned().map(Some).collect(), stubborn, unfinished: 0 };
             self.worker.receive_burst(view, IN, &mut burst);
             assert!(burst.places.iter().all(Option::is_none), "something was left behind");
         }
@@ -299,5 +309,37 @@ proptest! {
                 _ => {}
             }
         }
+    }
+}
+
+/// Packets that are to be finished are so by the device, if it does all that there may be, or before they get there.
+#[test]
+fn unfinished_packets_are_finished_for_devices_that_do_not() {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0];
+    frame.extend([10, 0, 0, 1, 10, 0, 0, 2, 4, 0, 0, 53, 0, 26, 0x7f, 0x11]);
+    frame.resize(60, 0xab);
+    let mut mask = Mask::NONE;
+    mask.in_port = u32::MAX;
+    let all = TxOffloads { checksum: true, tcp_segmentation: true, udp_segmentation: true };
+    for (offloads, finishes) in [(TxOffloads::default(), true), (all, false)] {
+        let mut rig = Rig::new();
+        rig.worker.ports.get_mut(2).unwrap().offloads = offloads;
+        assert!(rig.put(PutMode::Create, &key_of(&frame), &mask, 0, Ufid(1)));
+        for round in 0..3 {
+            let mut burst = Buffers { places: vec![Some(frame.clone()); 3], stubborn: 0, unfinished: 0b101 };
+            let mut reader = rig.domain.reader();
+            let guard = reader.pin();
+            let view = View { guard: &guard, table: &rig.table };
+            rig.worker.receive_burst(view, IN, &mut burst);
+            rig.worker.flush();
+            let sent = std::mem::take(&mut *rig.sent[&2].lock());
+            assert_eq!(sent.len(), 3, "round {round}");
+            let same: Vec<bool> = sent.iter().map(|f| *f == frame).collect();
+            assert_eq!(same, [!finishes, true, !finishes], "round {round}");
+            let counters = rig.worker.counters(IN);
+            assert_eq!((counters.received.get(), counters.output.get()), (3 * (round + 1), 3 * (round + 1)));
+        }
+        let stats = rig.table.get(Ufid(1)).unwrap();
+        assert_eq!((stats.stats.packets, stats.stats.bytes), (9, 9 * 60));
     }
 }

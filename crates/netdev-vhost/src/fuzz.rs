@@ -9,6 +9,7 @@ use crate::ring::packed::Packed;
 use crate::ring::split::Split;
 use crate::session::{Rings, Session};
 use crate::vring::{RxCount, Vring};
+use netdev::burst::plain_bytes;
 use netdev::{Burst, Heads};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::ftruncate;
@@ -23,6 +24,10 @@ const USER: u64 = 0x7f00_0000_0000;
 const DESCRIPTORS: u64 = 0;
 const AVAILABLE: u64 = 0x1000;
 const USED: u64 = 0x2000;
+/// Where the tables of a second ring are, beyond those of the first.
+const SECOND: u64 = 0x3000;
+/// Where the guest has its buffers, so that some lie across the border of the regions.
+const BUFFERS: u64 = 0x6000;
 const STEPS_MAX: usize = 400;
 
 /// The input, from which every choice is taken; zeros when it is used up.
@@ -79,11 +84,13 @@ fn memory() -> Option<Arc<GuestMemory>> {
     GuestMemory::new(regions?).ok().map(Arc::new)
 }
 
-fn addresses() -> RingAddresses {
+/// Of a ring whose tables begin at `at`.
+fn addresses(at: u64) -> RingAddresses {
+    let user = USER + at;
     RingAddresses {
-        descriptors: USER + DESCRIPTORS,
-        available: USER + AVAILABLE,
-        used: USER + USED,
+        descriptors: user + DESCRIPTORS,
+        available: user + AVAILABLE,
+        used: user + USED,
         log: None,
     }
 }
@@ -103,24 +110,120 @@ fn frame(c: &mut Choices<'_>) -> Packet {
     p
 }
 
-/// One ring of either layout whose guest writes what it likes between any two calls.
+/// A ring, and where its tables begin.
+struct Party {
+    vring: Vring,
+    at: u64,
+    features: u64,
+}
+
+impl Party {
+    fn new(c: &mut Choices<'_>, memory: &Arc<GuestMemory>, at: u64) -> Option<Self> {
+        let layout = c.u8();
+        let features = feature::OFFERED & !(c.u64() & !feature::INDIRECT);
+        let tables = addresses(at);
+        let ring = if layout & 1 != 0 {
+            let size = (c.u8() & 0x7f).into();
+            Ring::Packed(Packed::new(memory, size, &tables, c.u16().into(), features, None).ok()?)
+        } else {
+            Ring::Split(Split::new(memory, 1 << (layout >> 1 & 7), &tables, 0, features, None).ok()?)
+        };
+        let vring = Vring::new(ring, memory.clone(), None, None, features);
+        vring.ring.set_kicks(false);
+        Some(Party { vring, at, features })
+    }
+
+    /// Makes buffers available as a driver would: of several pieces, with headers that ask for something.
+    fn offer(&self, c: &mut Choices<'_>, memory: &GuestMemory, is_written: bool) -> Option<()> {
+        let size = self.vring.ring.size();
+        let mut place = self.vring.ring.base();
+        for _ in 0..=c.u8() % 4 {
+            let n = u16::from(1 + c.u8() % 5).min(size);
+            let head = match &self.vring.ring {
+                Ring::Packed(_) => place as u16 & 0x7fff,
+                Ring::Split(_) => {
+                    let mut index = [0; 2];
+                    memory.read(self.at + AVAILABLE + 2, &mut index).ok()?;
+                    let index = u16::from_le_bytes(index);
+                    let head = index.wrapping_mul(n) % size;
+                    let entry = self.at + AVAILABLE + 4 + 2 * u64::from(index % size);
+                    let _ = memory.write(entry, &head.to_le_bytes());
+                    let _ = memory.write(self.at + AVAILABLE + 2, &index.wrapping_add(1).to_le_bytes());
+                    head
+                }
+            };
+            for i in 0..n {
+                let (addr, len) = (BUFFERS + u64::from(c.u16() & 0x7fff), LENGTHS[usize::from(c.u8() % 8)]);
+                if i == 0 && !is_written {
+                    let _ = memory.write(addr, &header(c));
+                }
+                let flags = u16::from(i + 1 < n) | if is_written { 2 } else { 0 };
+                let slot = (u32::from(head) + u32::from(i)) % u32::from(size);
+                let (flags, id, next) = match &self.vring.ring {
+                    Ring::Packed(_) => {
+                        let wraps = u32::from(head) + u32::from(i) >= u32::from(size);
+                        let lap = if (place & 0x8000 != 0) != wraps { 1 << 7 } else { 1 << 15 };
+                        (0, head, flags | lap)
+                    }
+                    Ring::Split(_) => (flags, (slot as u16 + 1) % size, 0),
+                };
+                let words = match &self.vring.ring {
+                    Ring::Packed(_) => u64::from(len) | u64::from(id) << 32 | u64::from(next) << 48,
+                    Ring::Split(_) => u64::from(len) | u64::from(flags) << 32 | u64::from(id) << 48,
+                };
+                let at = self.at + DESCRIPTORS + 16 * u64::from(slot);
+                let _ = memory.write(at, &addr.to_le_bytes());
+                let _ = memory.write(at + 8, &words.to_le_bytes());
+            }
+            let behind = (place & 0x7fff) + u32::from(n);
+            let wraps = behind >= u32::from(size);
+            place = (behind % u32::from(size)) | ((place & 0x8000) ^ if wraps { 0x8000 } else { 0 });
+        }
+        Some(())
+    }
+}
+
+/// Who negotiated this takes whatever is left to be done.
+const TAKES_ALL: u64 = feature::GUEST_CSUM
+    | feature::GUEST_TSO4
+    | feature::GUEST_TSO6
+    | feature::GUEST_ECN
+    | feature::GUEST_USO4
+    | feature::GUEST_USO6;
+/// Lengths of pieces of buffers.
+const LENGTHS: [u32; 8] = [0, 10, 12, 14, 78, 1514, 4096, 20_000];
+
+/// A virtio-net header, mostly one that makes sense.
+fn header(c: &mut Choices<'_>) -> [u8; 12] {
+    let choice = c.u8();
+    let (start, offset) = if choice & 0x40 != 0 { (c.u16(), c.u16()) } else { (34, 16) };
+    let [s0, s1] = start.to_ne_bytes();
+    let [o0, o1] = offset.to_ne_bytes();
+    let kind = [0, 1, 5, 4, 0x81, 3, 0, 1][usize::from(choice >> 3 & 7)];
+    let size = if choice & 0x80 != 0 { c.u8() } else { 200 };
+    [choice & 3, kind, 0, 0, size, 0, s0, s1, o0, o1, 0, 0]
+}
+
+/// Two rings of either layout, between which frames go, whose guest writes what it likes between any two calls.
 pub fn ring(data: &[u8]) {
     let mut c = Choices(data);
     let Some(memory) = memory() else { return };
-    let layout = c.u8();
-    let features = feature::OFFERED & !(c.u64() & !feature::INDIRECT);
-    let at = addresses();
-    let made = if layout & 1 != 0 {
-        Packed::new(&memory, (c.u8() & 0x7f).into(), &at, c.u16().into(), features, None).map(Ring::Packed)
-    } else {
-        Split::new(&memory, 1 << (layout >> 1 & 7), &at, 0, features, None).map(Ring::Split)
-    };
-    let Ok(ring) = made else { return };
-    let mut vring = Vring::new(ring, memory.clone(), None, None, features);
-    vring.ring.set_kicks(false);
+    let Some(mut from) = Party::new(&mut c, &memory, 0) else { return };
+    let Some(mut to) = Party::new(&mut c, &memory, SECOND) else { return };
     let mut batch = Batch::new();
     for _ in 0..STEPS_MAX {
-        if c.0.is_empty() || step(&mut c, &memory, &mut vring, &mut batch).is_none() {
+        if c.0.is_empty() {
+            break;
+        }
+        let choice = c.u8();
+        let done = match choice % 8 {
+            0 => from.offer(&mut c, &memory, false),
+            1 => to.offer(&mut c, &memory, true),
+            2 => lend(&mut c, &memory, &mut from.vring, Some(&mut to)),
+            _ if choice & 0x80 != 0 => step(&mut c, &memory, &mut to.vring, SECOND, &mut batch),
+            _ => step(&mut c, &memory, &mut from.vring, 0, &mut batch),
+        };
+        if done.is_none() {
             break;
         }
         batch.clear();
@@ -128,18 +231,24 @@ pub fn ring(data: &[u8]) {
 }
 
 /// The guest or the device does something. `None` when the guest was caught: the port stops using the ring.
-fn step(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, batch: &mut Batch) -> Option<()> {
+fn step(
+    c: &mut Choices<'_>,
+    memory: &GuestMemory,
+    vring: &mut Vring,
+    tables: u64,
+    batch: &mut Batch,
+) -> Option<()> {
     let size = u64::from(vring.ring.size());
     match c.u8() % 8 {
         // A descriptor as split rings have it, then one as packed rings have it.
         0 => {
-            let at = DESCRIPTORS + u64::from(c.u8()) % size * 16;
+            let at = tables + DESCRIPTORS + u64::from(c.u8()) % size * 16;
             let rest = u64::from(c.length()) | u64::from(c.u8() & 7) << 32 | (u64::from(c.u8()) % size) << 48;
             let _ = memory.write(at, &c.address().to_le_bytes());
             let _ = memory.write(at + 8, &rest.to_le_bytes());
         }
         1 => {
-            let at = DESCRIPTORS + u64::from(c.u8()) % size * 16;
+            let at = tables + DESCRIPTORS + u64::from(c.u8()) % size * 16;
             let lap = if c.u8() & 1 != 0 { 1 << 7 } else { 1 << 15 };
             let flags = u64::from(c.u8() & 7) | lap;
             let rest = u64::from(c.length()) | u64::from(c.u16()) << 32 | flags << 48;
@@ -149,12 +258,12 @@ fn step(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, batch: &mu
         // More is available in a split ring.
         2 => {
             let mut index = [0; 2];
-            memory.read(AVAILABLE + 2, &mut index).ok()?;
+            memory.read(tables + AVAILABLE + 2, &mut index).ok()?;
             let index = u16::from_le_bytes(index).wrapping_add(u16::from(c.u8()) % (size as u16 + 2));
-            let _ = memory.write(AVAILABLE + 2, &index.to_le_bytes());
+            let _ = memory.write(tables + AVAILABLE + 2, &index.to_le_bytes());
         }
         3 => {
-            let at = AVAILABLE + 4 + 2 * (u64::from(c.u8()) % size);
+            let at = tables + AVAILABLE + 4 + 2 * (u64::from(c.u8()) % size);
             let _ = memory.write(at, &u16::from(c.u8()).to_le_bytes());
         }
         // Anything anywhere: tables, events, indices.
@@ -170,7 +279,7 @@ fn step(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, batch: &mu
             }
             return result.ok();
         }
-        6 => return lend(c, memory, vring),
+        6 => return lend(c, memory, vring, None),
         _ => {
             let frames: Vec<Packet> = (0..=c.u8() % 4).map(|_| frame(c)).collect();
             let sent = vring.transmit(&frames, &mut 0).ok()?;
@@ -181,15 +290,20 @@ fn step(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, batch: &mu
     Some(())
 }
 
-/// A burst that stays with the guest, who goes on meanwhile: some of it goes back to the guest, some is looked at,
-/// some is forgotten.
-fn lend(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring) -> Option<()> {
+/// A burst that stays with the guest, who goes on meanwhile: some of it goes to a guest, some is looked at, some is
+/// forgotten, and the ring that it came from may stop.
+fn lend(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, to: Option<&mut Party>) -> Option<()> {
     let mut frames = Frames::default();
     let result = vring.receive_frames(&mut frames, &mut RxCount::default());
     let (at, n) = (c.address(), c.u8() % 48);
     let _ = memory.write(at, &c.bytes(n.into()));
-    let all: Vec<u8> = (0..frames.len() as u8).filter(|_| c.u8() & 1 != 0).collect();
-    match c.u8() % 4 {
+    let all: Vec<u8> = (0..frames.len() as u8).filter(|_| c.u8() & 1 == 0).collect();
+    let mut sent = Some(());
+    let choice = c.u8();
+    if choice & 8 != 0 {
+        vring.stop();
+    }
+    match choice % 4 {
         0 => {
             let mut heads: Heads<'_> = [&[]; BATCH_LEN];
             frames.heads(&mut heads);
@@ -197,17 +311,33 @@ fn lend(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring) -> Option<
         }
         1 => {
             for place in all {
+                let was_lent = frames.are_lent(1 << place);
+                let unfinished = frames.unfinished() & (1 << place) != 0;
                 let taken = frames.take(place.into())?;
+                let is_plain = plain_bytes(&taken).len() == taken.len();
+                assert!(!was_lent || is_plain != unfinished, "what is shown is not what is there");
                 assert!(frames.take(place.into()).is_none(), "a frame twice");
                 frames.put(place.into(), taken).ok()?;
             }
         }
-        2 => {
-            let _ = vring.transmit_frames(&frames, &all, &mut 0);
+        _ => {
+            let bits = all.iter().map(|place| 1 << place).sum();
+            let vring = match to {
+                Some(to) => {
+                    let takes = frames.unfinished_at(bits).all(|offload| to.vring.takes(offload));
+                    assert!(takes || to.features & TAKES_ALL != TAKES_ALL);
+                    &mut to.vring
+                }
+                None => vring,
+            };
+            match vring.transmit_frames(&frames, &all, &mut 0) {
+                Ok(n) => assert!(n <= all.len(), "more was sent than there was"),
+                Err(_) => sent = None,
+            }
+            vring.finish();
         }
-        _ => {}
     }
-    result.ok()
+    result.ok().and(sent)
 }
 
 /// The rings of a session, without threads.
@@ -274,7 +404,7 @@ fn message(c: &mut Choices<'_>) -> Option<(Request, Vec<u8>, Vec<OwnedFd>)> {
         4 => (Request::SetVringNum, value(1 << (c.u8() % 9)), vec![]),
         5 => (Request::SetVringBase, value(c.u16().into()), vec![]),
         6 | 7 => {
-            let a = addresses();
+            let a = addresses(0);
             let near = u64::from(c.u8() & 0x11);
             let flags = u64::from(c.u8() & 1) << 32;
             let log = c.address();
@@ -307,7 +437,7 @@ fn run(c: &mut Choices<'_>, rings: &mut Plain) {
         let memory = vring.memory.clone();
         let mut batch = Batch::new();
         for _ in 0..c.u8() % 3 {
-            if step(c, &memory, vring, &mut batch).is_none() {
+            if step(c, &memory, vring, 0, &mut batch).is_none() {
                 break;
             }
             batch.clear();

@@ -109,14 +109,14 @@ fn is_set(bits: u32, place: usize) -> bool {
 /// Whether frames that ask for this may stay with the guest. Cuts of other shapes than the switch has a short way for are
 /// left to a closer look.
 fn is_usual(offload: &Offload) -> bool {
-    match offload {
-        Offload { gso: None, .. } => true,
-        Offload {
-            checksum: Checksum::Partial { start: L4, .. },
-            gso: Some(Gso { kind: GsoKind::Tcp4 | GsoKind::Udp, .. }),
-        } => true,
-        _ => false,
-    }
+    matches!(
+        offload,
+        Offload { gso: None, .. }
+            | Offload {
+                checksum: Checksum::Partial { start: L4, .. },
+                gso: Some(Gso { kind: GsoKind::Tcp4 | GsoKind::Udp, .. }),
+            }
+    )
 }
 
 impl Frames {

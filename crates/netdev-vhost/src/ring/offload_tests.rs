@@ -73,6 +73,9 @@ fn room(kind: u8) -> (u64, &'static [&'static [u32]]) {
     }
 }
 
+/// Headers, without the number of buffers, and frames.
+type Arrived = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A guest that receives.
 struct Receiver {
     driver: Driver,
@@ -102,8 +105,8 @@ impl Receiver {
     }
 
     /// Headers, without the number of buffers, and frames.
-    fn arrived(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut all: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    fn arrived(&mut self) -> Arrived {
+        let mut all = Arrived::new();
         let mut left = 0;
         for (id, written) in self.driver.used() {
             let (offered, parts) = self.offered.pop_front().expect("a buffer");
@@ -133,7 +136,7 @@ impl Receiver {
         &mut self,
         n: usize,
         mut send: impl FnMut(&mut Vring, usize, &mut u32) -> usize,
-    ) -> (Vec<(Vec<u8>, Vec<u8>)>, u32) {
+    ) -> (Arrived, u32) {
         let (mut done, mut all, mut too_big) = (0, Vec::new(), 0);
         while done < n {
             self.offer();
