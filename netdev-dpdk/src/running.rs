@@ -70,11 +70,11 @@ impl Running {
         soft: Soft,
     ) -> Result<Self, Errno> {
         let begin = Instant::now();
-        let info = port.info().unwrap_or_default();
+        let mut info = port.info().unwrap_or_default();
         if !info.rx_checksum {
             warn!(target: "netdev_dpdk", "Rx checksum offload is not supported on port {}", port.number());
         }
-        let started = start(name, port, shape, &info, mempool).inspect_err(|e| {
+        let started = start(name, port, shape, &mut info, mempool).inspect_err(|e| {
             error!(
                 target: "netdev_dpdk",
                 "Interface {name}(rxq:{} txq:{} lsc interrupt mode:{}) configure error: {}",
@@ -130,14 +130,24 @@ impl Running {
     }
 }
 
-/// Configures and starts; a device may give fewer queues than it says, and is then asked for fewer.
-fn start(name: &str, port: Port, shape: Shape, info: &Info, mempool: Arc<Mempool>) -> Result<Started, Errno> {
-    let setup = Setup {
+/// What a device that can do this is asked for.
+fn setup(shape: Shape, info: &Info) -> Setup {
+    Setup {
         lsc_interrupt: shape.lsc_interrupt,
         scatter: shape.mtu > crate::mempools::MTU && info.rx_scatter,
         rx_checksum: info.rx_checksum,
         keep_crc: info.keep_crc && !info.driver.contains("vf"),
-    };
+    }
+}
+
+/// Configures and starts; a device may give fewer queues than it says, and is then asked for fewer.
+fn start(
+    name: &str,
+    port: Port,
+    shape: Shape,
+    info: &mut Info,
+    mempool: Arc<Mempool>,
+) -> Result<Started, Errno> {
     let mut queues = Queues {
         n_rxq: shape.n_rxq.min(info.max_rx_queues),
         n_txq: shape.n_txq.min(info.max_tx_queues),
@@ -147,9 +157,18 @@ fn start(name: &str, port: Port, shape: Shape, info: &Info, mempool: Arc<Mempool
     };
     let mut last = ENOTSUP;
     while queues.n_rxq > 0 && queues.n_txq > 0 {
-        port.configure(queues.n_rxq, queues.n_txq, info, setup).inspect_err(|e| {
-            warn!(target: "netdev_dpdk", "Interface {name} eth_dev setup error {}", strerror(*e));
-        })?;
+        if let Err(e) = port.configure(queues.n_rxq, queues.n_txq, info, setup(shape, info)) {
+            warn!(target: "netdev_dpdk", "Interface {name} eth_dev setup error {}", strerror(e));
+            // A bond has its members only now, and cannot do more than they can.
+            *info = port.info().unwrap_or_default();
+            let fewer = (queues.n_rxq.min(info.max_rx_queues), queues.n_txq.min(info.max_tx_queues));
+            if fewer == (queues.n_rxq, queues.n_txq) {
+                return Err(e);
+            }
+            ((queues.n_rxq, queues.n_txq), last) = (fewer, e);
+            say_retry(queues);
+            continue;
+        }
         set_mtu(name, port, shape.mtu)?;
         let (kind, queue) = match Started::start(port, queues, mempool.clone()) {
             Ok(started) => return Ok(started),
@@ -168,12 +187,13 @@ fn start(name: &str, port: Port, shape: Shape, info: &Info, mempool: Arc<Mempool
         };
         let why = strerror(last);
         info!(target: "netdev_dpdk", "Interface {name} unable to setup {kind}({queue}): {why}");
-        info!(
-            target: "netdev_dpdk",
-            "Retrying setup with (rxq:{} txq:{})", queues.n_rxq, queues.n_txq
-        );
+        say_retry(queues);
     }
     Err(last)
+}
+
+fn say_retry(queues: Queues) {
+    info!(target: "netdev_dpdk", "Retrying setup with (rxq:{} txq:{})", queues.n_rxq, queues.n_txq);
 }
 
 fn set_mtu(name: &str, port: Port, mtu: u32) -> Result<(), Errno> {
@@ -186,6 +206,8 @@ fn set_mtu(name: &str, port: Port, mtu: u32) -> Result<(), Errno> {
             );
             Ok(())
         }
+        // A bond that had to be asked for fewer queues passes it on to its members when it starts.
+        Err(_) if u32::from(port.mtu()) == mtu => Ok(()),
         Err(e) => {
             error!(target: "netdev_dpdk", "Interface {name} MTU ({mtu}) setup error: {}", strerror(e));
             Err(e)

@@ -1,5 +1,5 @@
-//! Virtual machines as guests of vhost-user ports: QEMU without KVM, Debian's cloud kernel and a few megabytes of
-//! root file system that is made here. A guest is driven over a serial line.
+//! Virtual machines as guests of vhost-user ports, or behind tap devices: QEMU without KVM, Debian's cloud kernel and
+//! a few megabytes of root file system that is made here. A guest is driven over a serial line.
 //!
 //! In each guest, `eth0` has the address and MTU that its kernel's command line says, port 7 answers with the MD5
 //! sum of what it is sent, and port 8 sends [`BUSYBOX`].
@@ -51,14 +51,14 @@ pub struct Image {
 }
 
 impl Image {
-    /// Makes the root file system in `directory`; the error says what is missing.
-    pub fn build(directory: &Path) -> Result<Self, String> {
+    /// Makes the root file system in `directory`, with these modules besides virtio's; the error says what is missing.
+    pub fn build(directory: &Path, modules: &[&str]) -> Result<Self, String> {
         for program in [QEMU, BUSYBOX, ETHTOOL] {
             if !Path::new(program).exists() {
                 return Err(format!("needs {program}"));
             }
         }
-        let (kernel, modules) = kernel().ok_or("needs a kernel of linux-image-cloud-amd64")?;
+        let (kernel, found) = kernel().ok_or("needs a kernel of linux-image-cloud-amd64")?;
         let mut archive = Archive::default();
         for directory in ["bin", "modules", "lib", "lib64", "lib/x86_64-linux-gnu", "usr", "usr/sbin"] {
             archive.add(directory, 0o40755, b"");
@@ -69,9 +69,9 @@ impl Image {
             archive.add(file.trim_start_matches('/'), 0o100_755, &read(Path::new(&file))?);
         }
         let mut order = String::new();
-        for module in module_order(&modules, &["virtio_pci", "virtio_net"])? {
+        for module in module_order(&found, &[&["virtio_pci", "virtio_net"], modules].concat())? {
             let name = module.rsplit('/').next().unwrap_or(&module);
-            archive.add(&format!("modules/{name}"), 0o100_644, &read(&modules.join(&module))?);
+            archive.add(&format!("modules/{name}"), 0o100_644, &read(&found.join(&module))?);
             order += &format!("{name}\n");
         }
         archive.add("modules/order", 0o100_644, order.as_bytes());
@@ -149,17 +149,69 @@ impl Archive {
     }
 }
 
+/// What a machine's network devices are connected to.
+#[derive(Clone)]
+pub enum Network {
+    /// One device; the back end connects to the socket.
+    VhostUser { socket: PathBuf, queues: usize },
+    /// A device on each of these tap devices of a network namespace.
+    Taps { namespace: String, names: Vec<String> },
+}
+
+impl Network {
+    /// QEMU, in the right namespace.
+    fn qemu(&self) -> Command {
+        match self {
+            Network::VhostUser { .. } => Command::new(QEMU),
+            Network::Taps { namespace, .. } => {
+                // Becomes QEMU: the process is the same.
+                let mut ip = Command::new("ip");
+                ip.args(["netns", "exec", namespace, QEMU]);
+                ip
+            }
+        }
+    }
+
+    /// QEMU's arguments for devices with MAC addresses that end in `last` and these further properties.
+    fn args(&self, last: u8, properties: &str) -> Vec<String> {
+        match self {
+            Network::VhostUser { socket, queues } => vec![
+                "-chardev".to_owned(),
+                format!("socket,id=net,path={},server=on", socket.display()),
+                "-netdev".to_owned(),
+                format!("vhost-user,id=net,chardev=net,queues={queues}"),
+                "-device".to_owned(),
+                // No MSI-X: QEMU 7.2 without KVM has no routes for it, and dies when a driver unmasks a vhost-user
+                // device's vector.
+                format!(
+                    "virtio-net-pci,netdev=net,romfile=,mac=52:54:00:00:00:{last:02x},mq=on,vectors=0,{properties}"
+                ),
+            ],
+            Network::Taps { names, .. } => (0..)
+                .zip(names)
+                .flat_map(|(no, name): (u8, _)| {
+                    let mac = format!("52:54:00:00:{no:02x}:{last:02x}");
+                    [
+                        "-netdev".to_owned(),
+                        format!("tap,id=net{no},ifname={name},script=no,downscript=no,vhost=off"),
+                        "-device".to_owned(),
+                        format!("virtio-net-pci,id=eth{no},netdev=net{no},romfile=,mac={mac},{properties}"),
+                    ]
+                })
+                .collect(),
+        }
+    }
+}
+
 /// How a guest is made.
 #[derive(Clone)]
 pub struct Machine {
     pub name: String,
     /// Of `eth0`, in a network of 256.
     pub address: String,
-    /// The back end connects to it.
-    pub socket: PathBuf,
-    /// Further properties of the `virtio-net-pci` device.
+    pub network: Network,
+    /// Further properties of the `virtio-net-pci` devices.
     pub device: String,
-    pub queues: usize,
     /// What the guest sets by itself.
     pub mtu: Option<u32>,
     /// Waits for another guest's state on this socket.
@@ -176,17 +228,19 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Starts a machine; its files come to `directory`. QEMU waits for the back end of its network device first.
+    /// Starts a machine; its files come to `directory`. QEMU waits for the back end of a vhost-user device first.
     pub fn start(image: &Image, directory: &Path, machine: &Machine) -> Self {
         let files = directory.join(&machine.name);
         let file = |name: &str| files.with_extension(name).display().to_string();
         for stale in ["serial", "qmp"] {
             let _ = fs::remove_file(file(stale));
         }
-        let _ = fs::remove_file(&machine.socket);
+        if let Network::VhostUser { socket, .. } = &machine.network {
+            let _ = fs::remove_file(socket);
+        }
         let last = machine.address.rsplit('.').next().and_then(|n| n.parse::<u8>().ok()).unwrap_or(1);
         let mtu = machine.mtu.map(|mtu| format!("MTU={mtu}")).unwrap_or_default();
-        let mut qemu = Command::new(QEMU);
+        let mut qemu = machine.network.qemu();
         qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", MEMORY]);
         qemu.args(["-nodefaults", "-no-user-config", "-display", "none"]);
         qemu.args(["-object", &format!("memory-backend-memfd,id=mem,size={MEMORY},share=on")]);
@@ -199,12 +253,7 @@ impl Guest {
         qemu.args(["-serial", &format!("file:{}", file("console"))]);
         qemu.args(["-serial", &format!("unix:{},server=on,wait=off", file("serial"))]);
         qemu.args(["-qmp", &format!("unix:{},server=on,wait=off", file("qmp"))]);
-        qemu.args(["-chardev", &format!("socket,id=net,path={},server=on", machine.socket.display())]);
-        qemu.args(["-netdev", &format!("vhost-user,id=net,chardev=net,queues={}", machine.queues)]);
-        // No MSI-X: QEMU 7.2 without KVM has no routes for it, and dies when a driver unmasks a vhost-user
-        // device's vector.
-        let device = format!("mac=52:54:00:00:00:{last:02x},mq=on,vectors=0,{}", machine.device);
-        qemu.args(["-device", &format!("virtio-net-pci,netdev=net,romfile=,{device}")]);
+        qemu.args(machine.network.args(last, &machine.device));
         if let Some(path) = &machine.incoming {
             let _ = fs::remove_file(path);
             qemu.args(["-incoming", &format!("unix:{}", path.display())]);

@@ -6,6 +6,7 @@
 
 pub mod cloud;
 pub mod differential;
+pub mod dpdk;
 pub mod guest;
 pub mod net;
 pub mod neutron;

@@ -9,8 +9,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+use tests::dpdk::{add, address, configured, ip, ready};
 use tests::{PATIENCE, Sandbox, daemon_binary};
 
 const STOCK: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
@@ -18,51 +18,14 @@ const FRAMES: u32 = 16;
 /// Three of the slow periods of IEEE 802.1AX.
 const LACP_LONG_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Polling threads take a core each; one test at a time has them.
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// Whether the machine can run these tests.
-fn ready() -> Option<MutexGuard<'static, ()>> {
-    let alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
-    let is_root = fs::metadata("/proc/self").is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) == 0);
-    if !is_root {
-        println!("skipped: DPDK needs root");
-        return None;
-    }
-    if !hugepages() {
-        println!("skipped: fewer than 150 free hugepages of 2 MiB");
-        return None;
-    }
-    Some(alone)
-}
-
-fn hugepages() -> bool {
-    let free = fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
-    free.ok().and_then(|n| n.trim().parse::<u32>().ok()).is_some_and(|n| n >= 150)
-}
-
 fn start(daemon: &Path) -> Sandbox {
     configured(Sandbox::with_daemon(daemon, &["--disable-system"]), "--no-pci")
-}
-
-/// Starts DPDK with `extra` arguments, and makes a bridge.
-fn configured(sandbox: Sandbox, extra: &str) -> Sandbox {
-    let extra = format!("other_config:dpdk-extra=\"-m 200 {extra}\"");
-    let init = ["other_config:pmd-cpu-mask=1", "other_config:dpdk-init=true", &extra];
-    sandbox.vsctl(&[&["set", "Open_vSwitch", "."], &init[..]].concat());
-    let bridge = ["datapath_type=netdev", "fail_mode=secure"];
-    sandbox.vsctl(&[&["add-br", "br0", "--", "set", "Bridge", "br0"], &bridge[..]].concat());
-    sandbox
 }
 
 /// Two namespaces that are joined by wires, each with a daemon to come.
 struct Wires {
     near: String,
     far: String,
-}
-
-fn ip(args: &str) -> bool {
-    Command::new("ip").args(args.split(' ')).status().is_ok_and(|s| s.success())
 }
 
 impl Wires {
@@ -98,20 +61,6 @@ impl Drop for Wires {
         ip(&format!("netns del {}", self.near));
         ip(&format!("netns del {}", self.far));
     }
-}
-
-/// Gives a bridge's own port an address.
-fn address(namespace: &str, device: &str, address: &str) {
-    assert!(ip(&format!("-n {namespace} addr add {address}/24 dev {device}")));
-    assert!(ip(&format!("-n {namespace} link set {device} up")));
-}
-
-/// Adds a port; returns `Interface.error`.
-fn add(sandbox: &Sandbox, name: &str, devargs: &str, more: &[&str]) -> String {
-    let devargs = format!("options:dpdk-devargs=\"{devargs}\"");
-    let args = ["add-port", "br0", name, "--", "set", "Interface", name, "type=dpdk", &devargs];
-    let _ = sandbox.command("ovs-vsctl").args(args).args(more).output();
-    sandbox.get("Interface", name, "error").trim().to_owned()
 }
 
 /// A capture file of [`FRAMES`] UDP packets of 60 bytes.

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 use tests::Sandbox;
-use tests::guest::{BUSYBOX, Guest, Image, Machine, PATIENCE};
+use tests::guest::{BUSYBOX, Guest, Image, Machine, Network, PATIENCE};
 use tests::net::Lan;
 
 /// Emulated machines take what processors there are; one test at a time has them.
@@ -34,7 +34,7 @@ impl World {
     fn new() -> Option<Self> {
         let alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
         let lan = Lan::with_hosts(1)?;
-        let image = match Image::build(lan.sandbox.directory()) {
+        let image = match Image::build(lan.sandbox.directory(), &[]) {
             Ok(image) => image,
             Err(why) => {
                 println!("skipped: {why}");
@@ -124,7 +124,8 @@ fn machine(sandbox: &Sandbox, no: u8, device: &str) -> Machine {
     sandbox.vsctl(&[&["add-port", "br0", &name, "--", "set", "Interface", &name], &port[..]].concat());
     let address = format!("10.0.0.{no}");
     let device = device.to_owned();
-    Machine { name, address, socket, device, queues: QUEUES, mtu: Some(MTU), incoming: None }
+    let network = Network::VhostUser { socket, queues: QUEUES };
+    Machine { name, address, network, device, mtu: Some(MTU), incoming: None }
 }
 
 fn first_word(output: &[u8]) -> String {
@@ -277,7 +278,7 @@ fn traffic_comes_back_after_every_outage() {
 
 /// Moves a guest to a machine with another port, whose socket is of a switch of its own or the same; the guest goes on.
 fn migrate(world: &World, guest: &mut Guest, to: &Machine) {
-    let incoming = Some(to.socket.with_extension("incoming"));
+    let incoming = Some(world.lan.sandbox.path(&format!("{}.incoming", to.name)));
     let machine = Machine { address: guest.address().to_owned(), incoming, ..to.clone() };
     let mut new = world.start(&machine);
     guest.migrate(&mut new);
