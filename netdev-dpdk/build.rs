@@ -18,7 +18,7 @@ const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup)|rte_mp_disable|rte_versi
      rte_mempool_(free|lookup|avail_count|in_use_count)";
 const TYPES: &str = "rte_mbuf|rte_eth_(event_type|conf|dev_info|stats|xstat|xstat_name|link|fc_conf|fc_mode)|rte_dev_iterator";
 const VARS: &str = "RTE_ETH_RX_OFFLOAD_.*|RTE_ETH_TX_OFFLOAD_.*|RTE_ETH_LINK_.*|RTE_ETH_SPEED_NUM_.*|RTE_MAX_ETHPORTS|\
-     RTE_ETH_NAME_MAX_LEN|RTE_MEMPOOL_.*|RTE_PKTMBUF_HEADROOM|RTE_LOG_.*|RTE_EAL_PMD_PATH|RTE_ETH_ALL|SHIM_.*";
+     RTE_ETH_NAME_MAX_LEN|RTE_MEMPOOL_.*|RTE_PKTMBUF_HEADROOM|RTE_LOG_.*|RTE_ETH_ALL|SHIM_.*";
 const LIBRARIES: [&str; 5] = ["rte_ethdev", "rte_mbuf", "rte_mempool", "rte_ring", "rte_eal"];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -29,6 +29,8 @@ const OPTIONS: [(&str, &str); 3] =
 /// As above; one of these at most, the last one given counts.
 const MEMORY: [(&str, &str); 2] = [("dpdk-alloc-mem", "-m"), ("dpdk-socket-mem", "--socket-mem")];
 
+const SINGLE_FILE: &str = "--single-file-segments";
+
 /// The arguments behind the program's name. `core` is where EAL's main thread goes unless the configuration
 /// says otherwise; the flag tells whether it does not.
 pub fn eal_args(other_config: &StringMap, core: usize) -> (Vec<String>, bool) {
@@ -60,6 +62,10 @@ pub fn eal_args(other_config: &StringMap, core: usize) -> (Vec<String>, bool) {
     // EAL refuses the one together with the others.
     if !args.iter().any(|a| ["--in-memory", "--legacy-mem", "--no-huge"].contains(&a.as_str())) {
         args.push("--in-memory".to_owned());
+        // One file for all pages of a kind is there sooner than one for each, and takes one descriptor.
+        if !args.iter().any(|a| a == SINGLE_FILE) {
+            args.push(SINGLE_FILE.to_owned());
+        }
     }
     let is_ours = !args.iter().any(|a| a == "-c" || a == "-l");
     if is_ours {
@@ -103,7 +109,7 @@ mod tests {
 
     #[test]
     fn command_lines_are_those_of_open_vswitch() {
-        assert_eq!(args(&[]), "--in-memory -l 3");
+        assert_eq!(args(&[]), "--in-memory --single-file-segments -l 3");
         assert_eq!(
             args(&[("dpdk-extra", "--no-huge -m 512"), ("dpdk-lcore-mask", "0x1")]),
             "--no-huge -m 512 -c 0x1"
@@ -114,15 +120,15 @@ mod tests {
                 ("dpdk-hugepage-dir", "/h"),
                 ("dpdk-socket-limit", "2048")
             ]),
-            "--huge-dir /h --socket-limit 2048 --socket-mem 1024,0 --in-memory -l 3"
+            "--huge-dir /h --socket-limit 2048 --socket-mem 1024,0 --in-memory --single-file-segments -l 3"
         );
         assert_eq!(
             args(&[("dpdk-alloc-mem", "64"), ("dpdk-extra", "-m 128 -l 0")]),
-            "-m 128 -l 0 --in-memory"
+            "-m 128 -l 0 --in-memory --single-file-segments"
         );
         assert_eq!(
             args(&[("dpdk-alloc-mem", "64"), ("dpdk-socket-mem", "32")]),
-            "--socket-mem 32 --in-memory -l 3"
+            "--socket-mem 32 --in-memory --single-file-segments -l 3"
         );
         assert_eq!(args(&[("dpdk-extra", "--legacy-mem")]), "--legacy-mem -l 3");
     }

@@ -96,9 +96,7 @@ impl Dpdk {
         let (args, is_our_choice) = eal_args(other_config, core);
         let args = [vec![PROGRAM.to_owned()], args].concat();
         info!(target: "dpdk", "EAL ARGS: {}", args.join(" "));
-        let chosen = args.iter().any(|a| a.starts_with("-d"));
-        let drivers = if chosen { Vec::new() } else { eal::driver_options() };
-        let result = eal::init(&[args, drivers].concat());
+        let result = eal::init(&args);
         if let Some(former) = affinity.filter(|_| is_our_choice) {
             let _ = sched_setaffinity(me, &former);
         }

@@ -87,6 +87,7 @@ fn raise_descriptor_limit() {
 
 fn run(options: &Options) -> Result<ExitCode, Fatal> {
     raise_descriptor_limit();
+    datapath::huge_pages::put_off();
     let daemon = Daemon::start(options)?;
     signals::install_crash_handlers();
     Vlog::global().warn_of_deprecated_options();

@@ -86,9 +86,12 @@ impl Ctx {
 pub async fn run(options: &Options, mut daemon: Daemon) -> Result<ExitCode, Fatal> {
     let clock = Clock::new();
     Vlog::global().set_clock(clock.clone());
+    // The database answers while the rest is made.
+    let session = bridge::open(options, &clock).await?;
+    daemon.hold_pidfile(options)?;
     let mut signals = FatalSignals::listen().map_err(|e| Fatal::logged("fatal_signal", reason(&e)))?;
     let (server, mut requests) = listen(options)?;
-    let session = bridge::open(options, &clock).await?;
+    bridge::go_on().await;
     signals::prepare_backtraces();
     let bridges = bridge::connect(options, &clock, session)?;
     let mut ctx = Ctx::new(options.clone(), clock, bridges);
@@ -110,6 +113,7 @@ pub async fn run(options: &Options, mut daemon: Daemon) -> Result<ExitCode, Fata
 
 /// The first configuration is in force.
 fn become_ready(daemon: &mut Daemon, options: &Options) -> Result<(), Fatal> {
+    datapath::huge_pages::begin();
     daemon.become_ready()?;
     for line in process::version_text(&options.program).lines() {
         info!(target: "bridge", "{line}");

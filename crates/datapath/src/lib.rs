@@ -29,6 +29,7 @@ mod execute;
 mod express;
 mod flow_table;
 mod follow;
+pub mod huge_pages;
 mod in_place;
 mod item;
 mod key;

@@ -191,6 +191,7 @@ impl Datapath {
         let table = match kind {
             Kind::Socket => self.shared.table(None),
             Kind::Pmd { .. } => {
+                crate::huge_pages::begin();
                 let new = FlowTable::new(&self.shared.domain, kind.pmd(), &self.shared.flow_count);
                 self.shared.tables.write().push(Arc::clone(&new));
                 Some(new)

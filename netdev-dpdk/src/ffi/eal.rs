@@ -13,24 +13,6 @@ pub fn version() -> String {
     unsafe { copy(raw::rte_version()) }
 }
 
-/// Options that make EAL load the drivers of buses, mempools and Ethernet devices, and none of the others (crypto,
-/// baseband, ...), which no port needs. What these depend on comes with them. None if nothing is found there.
-pub fn driver_options() -> Vec<String> {
-    let path = String::from_utf8_lossy(raw::RTE_EAL_PMD_PATH.trim_ascii_end()).into_owned();
-    let path = path.trim_end_matches('\0');
-    let is_wanted = |name: &str| {
-        let kind = name.strip_prefix("librte_").and_then(|rest| rest.split('_').next());
-        // Of `x.so`, `x.so.23` and `x.so.23.0`, which are one file, the one with the interface's number.
-        let interface = name.split_once(".so.").is_some_and(|(_, number)| !number.contains('.'));
-        matches!(kind, Some("bus" | "mempool" | "net")) && interface
-    };
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    let names = entries.filter_map(|e| e.file_name().into_string().ok()).filter(|name| is_wanted(name));
-    let mut names: Vec<String> = names.collect();
-    names.sort_unstable();
-    names.into_iter().flat_map(|name| ["-d".to_owned(), format!("{path}/{name}")]).collect()
-}
-
 /// Starts EAL with `args`, the program's name first. May be called once in a process; pins the calling thread
 /// to the first of its cores.
 pub fn init(args: &[String]) -> Result<(), String> {

@@ -32,10 +32,15 @@ pub async fn open(options: &Options, clock: &Clock) -> Result<Opening, Fatal> {
         SessionOptions { remotes, tls: tls.clone(), clock: clock.clone(), config: SessionConfig::vswitchd() };
     let (handle, events, task) = ovsdb_shim::start(session);
     tokio::spawn(task);
+    go_on().await;
+    Ok(Opening { handle, events, tls })
+}
+
+/// Lets the session do what there is to do.
+pub async fn go_on() {
     for _ in 0..TURNS_TO_ASK {
         tokio::task::yield_now().await;
     }
-    Ok(Opening { handle, events, tls })
 }
 
 /// Makes all that bridges need. Must be called in a tokio runtime.

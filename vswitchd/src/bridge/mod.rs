@@ -20,7 +20,7 @@ mod tests;
 
 pub use backend::Backend;
 pub use bridges::{Bridges, Wake};
-pub use connect::{Opening, connect, open};
+pub use connect::{Opening, connect, go_on, open};
 pub use identity::{bridge_mac, fake_bridge_mac};
 pub use plan::{Actual, ActualBridge, ActualInterface, Step, plan};
 pub use reconcile::Reconciler;

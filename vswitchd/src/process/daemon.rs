@@ -26,7 +26,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Changes user, forks and writes the pidfile as the options say. Returns in the process that is to do the
+    /// Changes user and forks as the options say. Returns in the process that is to do the
     /// work; the others end inside. There must be one thread only.
     pub fn start(options: &Options) -> Result<Daemon, Fatal> {
         if let Some(user) = &options.user {
@@ -41,9 +41,14 @@ impl Daemon {
         if options.monitor {
             notifier = Some(start_monitor(notifier, options.detach)?);
         }
+        Ok(Daemon { pidfile: None, notifier, detach: options.detach, chdir: options.chdir })
+    }
+
+    /// Writes the pidfile, if there is to be one, unless another daemon has it.
+    pub fn hold_pidfile(&mut self, options: &Options) -> Result<(), Fatal> {
         let create = |path| Pidfile::create(path, options.overwrite_pidfile);
-        let pidfile = options.pidfile.as_deref().map(create).transpose()?;
-        Ok(Daemon { pidfile, notifier, detach: options.detach, chdir: options.chdir })
+        self.pidfile = options.pidfile.as_deref().map(create).transpose()?;
+        Ok(())
     }
 
     /// The configuration is applied: lets the parent go, and leaves the terminal and the directory. Further calls

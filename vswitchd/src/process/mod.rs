@@ -1,8 +1,8 @@
 //! The process around the switch: command line, files, becoming a daemon, signals.
 //!
 //! Order in `main`: [`options::parse`], logging, then [`Daemon::start`] while there is one thread (it forks), then
-//! [`signals::install_crash_handlers`], then the runtime and [`signals::FatalSignals`], then, while the database
-//! answers, [`signals::prepare_backtraces`], then [`Daemon::become_ready`] when the configuration is applied.
+//! [`signals::install_crash_handlers`], then the runtime, then, while the database answers, [`Daemon::hold_pidfile`],
+//! [`signals::FatalSignals`] and [`signals::prepare_backtraces`], then [`Daemon::become_ready`] when the configuration is applied.
 
 pub mod daemon;
 pub mod dirs;
