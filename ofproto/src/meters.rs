@@ -194,13 +194,12 @@ impl Fabric {
     pub fn delete_meters(&self, state: &mut State, switch: SwitchId, meter_id: u32) -> Vec<RuleEvent> {
         let State { switches, meter_numbers, .. } = state;
         let Some(sw) = switches.get_mut(&switch) else { return Vec::new() };
-        let ids: Vec<u32> = match meter_id {
-            id::ALL => sw.meters.0.keys().copied().collect(),
-            id => vec![id],
+        let gone = match meter_id {
+            id::ALL => std::mem::take(&mut sw.meters.0),
+            id => sw.meters.0.remove_entry(&id).into_iter().collect(),
         };
         let mut events = Vec::new();
-        for id in ids {
-            let Some(meter) = sw.meters.0.remove(&id) else { continue };
+        for (id, meter) in gone {
             events.extend(sw.remove_users(Referent::Meter(id), RemovedReason::MeterDelete));
             // One that the datapath has lost needs no removing.
             let _ = self.dpif.meter_del(meter.dp_id);

@@ -142,8 +142,8 @@ impl Meter {
 /// The meters of a datapath.
 pub(crate) struct Meters {
     table: Table<Meter>,
-    /// One change at a time.
-    writer: Mutex<std::collections::HashMap<u32, Arc<Meter>>>,
+    /// All of them by id, for one change at a time. Ids are given from below, so there are few gaps.
+    writer: Mutex<Vec<Option<Arc<Meter>>>>,
 }
 
 impl Meters {
@@ -164,20 +164,26 @@ impl Meters {
         let new = Arc::new(Meter::new(id, spec));
         let mut all = self.writer.lock();
         self.table.insert(hash(id), Arc::clone(&new));
-        if let Some(old) = all.insert(id, new) {
+        let at = id as usize;
+        if all.len() <= at {
+            all.resize(at + 1, None);
+        }
+        if let Some(old) = all.get_mut(at).and_then(|place| place.replace(new)) {
             self.table.remove(hash(id), |m| std::ptr::eq(m, &*old));
         }
         Ok(())
     }
 
     pub fn remove(&self, id: u32) -> Result<MeterStats, DpifError> {
-        let old = self.writer.lock().remove(&id).ok_or(DpifError::NotFound)?;
+        let mut all = self.writer.lock();
+        let old = all.get_mut(id as usize).and_then(Option::take).ok_or(DpifError::NotFound)?;
         self.table.remove(hash(id), |m| std::ptr::eq(m, &*old));
         Ok(old.stats())
     }
 
     pub fn stats(&self, id: u32) -> Result<MeterStats, DpifError> {
-        self.writer.lock().get(&id).map(|m| m.stats()).ok_or(DpifError::NotFound)
+        let all = self.writer.lock();
+        all.get(id as usize).and_then(Option::as_ref).map(|m| m.stats()).ok_or(DpifError::NotFound)
     }
 
     fn find<'g>(&'g self, guard: &'g Guard<'_>, id: u32) -> Option<Shared<'g, Meter>> {

@@ -1,5 +1,6 @@
 //! Who is reading, and when what was taken out of sight may go.
 
+use arrayvec::ArrayVec;
 use crossbeam_utils::{Backoff, CachePadded};
 use parking_lot::Mutex;
 use std::any::Any;
@@ -12,15 +13,27 @@ type State = CachePadded<AtomicU64>;
 
 const OFFLINE: u64 = u64::MAX;
 
+/// What waits for readers.
+type Item = Box<dyn Any + Send>;
+
 /// What one call of [`Domain::retire`] drops at most: no writer pays for all that others have taken out.
 const DROPPED_AT_ONCE: usize = 64;
+
+/// Takes out what readers that have reached this epoch hold no more.
+fn due(waiting: &mut VecDeque<(u64, Item)>, reached: u64) -> impl Iterator<Item = Item> {
+    // Two writers may have queued theirs out of order; the earlier then waits for the later.
+    std::iter::from_fn(move || {
+        let is_due = waiting.front().is_some_and(|(epoch, _)| *epoch <= reached);
+        if is_due { waiting.pop_front().map(|(_, item)| item) } else { None }
+    })
+}
 
 /// Readers and the garbage that waits for them. Dropping it frees all garbage: it outlives its readers.
 pub struct Domain {
     epoch: CachePadded<AtomicU64>,
     readers: Mutex<Vec<Arc<State>>>,
     /// In order of the epoch that all readers must reach.
-    garbage: Mutex<VecDeque<(u64, Box<dyn Any + Send>)>>,
+    garbage: Mutex<VecDeque<(u64, Item)>>,
 }
 
 impl std::fmt::Debug for Domain {
@@ -53,26 +66,19 @@ impl Domain {
     /// Drops `garbage` when no reader can hold a reference into it any more. The caller has made it
     /// unreachable for new ones. It is dropped by some later call of a writer, never by a reader.
     pub fn retire(&self, garbage: impl Any + Send) {
-        let due = self.next_epoch();
-        self.garbage.lock().push_back((due, Box::new(garbage)));
-        self.collect_up_to(DROPPED_AT_ONCE);
+        let item: (u64, Item) = (self.next_epoch(), Box::new(garbage));
+        let reached = self.reached();
+        let mut waiting = self.garbage.lock();
+        waiting.push_back(item);
+        let due: ArrayVec<Item, DROPPED_AT_ONCE> = due(&mut waiting, reached).take(DROPPED_AT_ONCE).collect();
+        drop(waiting);
+        drop(due);
     }
 
     /// Drops what may go by now. Does not wait.
     pub fn collect(&self) {
-        self.collect_up_to(usize::MAX);
-    }
-
-    fn collect_up_to(&self, most: usize) {
         let reached = self.reached();
-        let mut due = Vec::new();
-        {
-            let mut garbage = self.garbage.lock();
-            // Two writers may have queued theirs out of order; the earlier then waits for the later.
-            while due.len() < most && garbage.front().is_some_and(|(epoch, _)| *epoch <= reached) {
-                due.extend(garbage.pop_front());
-            }
-        }
+        let due: Vec<Item> = due(&mut self.garbage.lock(), reached).collect();
         drop(due);
     }
 
