@@ -9,7 +9,7 @@
 use crate::conn::Conn;
 use crate::control::{nap, pause};
 use crate::dump::Entry;
-use crate::index::{Bucket, Change, Index};
+use crate::index::{Bucket, GROWTH, Index, Journal};
 use crate::key::Key;
 use crate::saved::SavedConn;
 use crate::shard::Spare;
@@ -87,17 +87,17 @@ const JOURNAL: usize = 1024;
 pub(crate) struct Growth {
     shard: u32,
     copy: Vec<Bucket>,
-    journal: Vec<Change>,
+    journal: Option<Box<Journal>>,
     /// The copy's.
     number: Option<u32>,
     larger: Option<Index>,
 }
 
 impl Growth {
-    /// To so many buckets, twice as many as there are.
+    /// To so many buckets, [`GROWTH`] times as many as there are.
     fn to(shard: u32, buckets: usize) -> Self {
-        let copy = Index::buckets(buckets / 2);
-        Growth { shard, copy, journal: Vec::with_capacity(JOURNAL), number: None, larger: None }
+        let copy = Index::buckets(buckets / GROWTH);
+        Growth { shard, copy, journal: Some(Journal::for_less_than(JOURNAL)), number: None, larger: None }
     }
 }
 
@@ -372,7 +372,8 @@ impl Conntrack {
         let mut part = self.part(growth.shard).lock();
         match &mut growth.larger {
             None => {
-                growth.number = part.index.copy(&mut growth.copy, std::mem::take(&mut growth.journal));
+                let journal = growth.journal.take();
+                growth.number = journal.and_then(|journal| part.index.copy(&mut growth.copy, journal));
             }
             Some(larger) => {
                 growth.number.into_iter().for_each(|number| part.index.replace_by(larger, number));
@@ -390,7 +391,7 @@ impl Conntrack {
         let Task::Grow { mut growths, .. } = self.run(Task::Grow { growths, at: 0 }) else { return };
         growths.retain(|growth| growth.number.is_some());
         for growth in &mut growths {
-            growth.larger = Some(Index::of_copy(&growth.copy, 2 * growth.copy.len()));
+            growth.larger = Some(Index::of_copy(&growth.copy, GROWTH * growth.copy.len()));
         }
         self.run(Task::Grow { growths, at: 0 });
     }

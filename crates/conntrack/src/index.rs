@@ -8,6 +8,8 @@
 const WAYS: usize = 7;
 /// Buckets of an index that has any, at least.
 const BUCKETS_MIN: usize = 4;
+/// How many times larger the next index is.
+pub(crate) const GROWTH: usize = 2;
 /// Of 16 places, how many are taken when somebody should see to a larger index, and when an insertion does.
 const FULL: usize = 9;
 const CRAMMED: usize = 13;
@@ -24,14 +26,30 @@ pub(crate) struct Bucket {
 const _: () = assert!(size_of::<Bucket>() == 64);
 
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Index {
     /// None, or as many as a power of two.
     buckets: Vec<Bucket>,
-    len: usize,
-    /// What has changed since a copy was taken. Without capacity if none is, full if it may lack something.
-    journal: Vec<Change>,
+    len: u32,
     /// Copies that were taken.
     copies: u32,
+    /// While there is a copy: what has changed since it was taken.
+    journal: Option<Box<Journal>>,
+}
+
+/// Changes since a copy was taken. Full if it may lack some.
+#[derive(Default)]
+pub(crate) struct Journal(Vec<Change>);
+
+impl Journal {
+    /// For less than so many changes. All memory is asked for here.
+    pub fn for_less_than(n: usize) -> Box<Self> {
+        Box::new(Journal(Vec::with_capacity(n)))
+    }
+
+    fn is_full(&self) -> bool {
+        self.0.len() == self.0.capacity()
+    }
 }
 
 /// An entry that came, or went.
@@ -57,7 +75,7 @@ impl Bucket {
 
 impl Index {
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     pub fn is_empty(&self) -> bool {
@@ -105,12 +123,12 @@ impl Index {
     /// Buckets that a larger index should have, if this one is rather full.
     pub fn wanted(&self) -> Option<usize> {
         let buckets = self.buckets.len();
-        (self.len * 16 >= buckets * WAYS * FULL).then(|| (buckets * 2).max(BUCKETS_MIN))
+        (self.len() * 16 >= buckets * WAYS * FULL).then(|| (buckets * GROWTH).max(BUCKETS_MIN))
     }
 
     /// Whether this insertion made the index rather full.
     pub fn is_full_now(&self) -> bool {
-        self.len == (self.buckets.len() * WAYS * FULL).div_ceil(16)
+        self.len() == (self.buckets.len() * WAYS * FULL).div_ceil(16)
     }
 
     /// Empty buckets for [`Index::grow`].
@@ -120,12 +138,12 @@ impl Index {
 
     /// Copies the buckets into `copy`, and notes in `journal` what changes from now on. Gives the number of the copy; none if
     /// the room for it is of another size.
-    pub fn copy(&mut self, copy: &mut [Bucket], journal: Vec<Change>) -> Option<u32> {
+    pub fn copy(&mut self, copy: &mut [Bucket], journal: Box<Journal>) -> Option<u32> {
         if copy.len() != self.buckets.len() {
             return None;
         }
         copy.copy_from_slice(&self.buckets);
-        self.journal = journal;
+        self.journal = Some(journal);
         self.copies = self.copies.wrapping_add(1);
         Some(self.copies)
     }
@@ -138,16 +156,18 @@ impl Index {
     }
 
     /// Lets an index take the place of `self` that was made of this copy, and leaves the old one in `larger`. If too much has
-    /// changed since, the index has grown by itself, or a later copy was taken, it leaves `larger` as it is.
+    /// changed since, the index has grown by itself, or a later copy was taken, nothing takes its place.
     pub fn replace_by(&mut self, larger: &mut Index, copy: u32) {
         if copy != self.copies {
             return;
         }
-        let journal = std::mem::take(&mut self.journal);
-        if journal.len() == journal.capacity() {
+        let Some(journal) = self.journal.take() else { return };
+        if journal.is_full() {
+            // To be let go of there.
+            larger.journal = Some(journal);
             return;
         }
-        for Change { hash, slot, is_new } in &journal {
+        for Change { hash, slot, is_new } in &journal.0 {
             match is_new {
                 true => larger.insert(*hash, *slot),
                 false => larger.remove(*hash, *slot),
@@ -155,13 +175,14 @@ impl Index {
         }
         larger.copies = self.copies;
         std::mem::swap(self, larger);
-        // To be let go of with the rest.
-        larger.journal = journal;
+        larger.journal = Some(journal);
     }
 
     fn note(&mut self, change: Change) {
-        if self.journal.len() < self.journal.capacity() {
-            self.journal.push(change);
+        if let Some(journal) = &mut self.journal
+            && !journal.is_full()
+        {
+            journal.0.push(change);
         }
     }
 
@@ -178,14 +199,14 @@ impl Index {
         }
         let old = std::mem::replace(&mut self.buckets, buckets);
         self.len = 0;
-        self.journal = Vec::new();
+        self.journal = None;
         self.put_all(&old);
         old
     }
 
     pub fn insert(&mut self, hash: u32, slot: u32) {
-        if (self.len + 1) * 16 > self.buckets.len() * WAYS * CRAMMED {
-            self.grow(Index::buckets((self.buckets.len() * 2).max(BUCKETS_MIN)));
+        if (self.len() + 1) * 16 > self.buckets.len() * WAYS * CRAMMED {
+            self.grow(Index::buckets((self.buckets.len() * GROWTH).max(BUCKETS_MIN)));
         }
         self.put(hash, spot(hash, slot));
         self.note(Change { hash, slot, is_new: true });
@@ -264,7 +285,7 @@ mod tests {
                 // By copies, while the index goes on changing.
                 if grows == 2 && index.buckets.len() < 256 {
                     let mut copy = Index::buckets(index.place().1 + 1);
-                    if let Some(n) = index.copy(&mut copy, Vec::with_capacity(room)) {
+                    if let Some(n) = index.copy(&mut copy, Journal::for_less_than(room)) {
                         larger.push((Index::of_copy(&copy, 2 * copy.len()), n));
                     }
                 }
@@ -291,7 +312,7 @@ mod tests {
         for slot in 0..1000u32 {
             index.insert(slot.wrapping_mul(0x9e37_79b9), slot);
             asked += u32::from(index.is_full_now());
-            assert!(index.len * 16 <= index.buckets.len() * WAYS * CRAMMED);
+            assert!(index.len() * 16 <= index.buckets.len() * WAYS * CRAMMED);
         }
         assert!((5..9).contains(&asked), "{asked}");
         assert_eq!(index.find(5u32.wrapping_mul(0x9e37_79b9), |slot| slot == 5), Some(5));

@@ -52,7 +52,7 @@ pub use dump::{Entry, TcpInfo, proto_name};
 pub use errand::Serving;
 pub use expect::EXPECTATIONS_MAX;
 pub use key::{Family, Key, icmp_types};
-pub use quick::{Aim, Glance, Shown, Told};
+pub use quick::{Aim, Glance, Shown, Sight, Told};
 pub use request::{Cached, PacketCt, Place, Request};
 pub use saved::{SavedConn, SavedConntrack, SavedKey};
 pub use tcp::State as TcpState;

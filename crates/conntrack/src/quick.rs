@@ -3,7 +3,7 @@
 //! here and goes the long way ([`Conntrack::process`]), with which this way agrees (see `quick_tests`).
 
 use crate::conn::Conn;
-use crate::extract::{Extracted, read};
+use crate::extract::{Extracted, Segment, read, sight};
 use crate::key::Family;
 use crate::proto::{Verdict, may_begin};
 use crate::request::{Cached, PacketCt, Place, Request};
@@ -18,6 +18,10 @@ use std::sync::atomic::Ordering::Relaxed;
 /// What tracking reads from a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Glance(Extracted);
+
+/// What a connection is shown of a packet of which it is known already whose it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Sight(Option<Segment>);
 
 /// Where in the table a packet's connection is, or would be.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +72,15 @@ impl Glance {
     }
 }
 
+impl Sight {
+    /// Reads a TCP or UDP packet over IPv4 without options, from its network header to its end, as [`Glance::at`] does but
+    /// for what identifies the connection. `None` if there is something wrong with it.
+    #[inline]
+    pub fn at(l3: &[u8], verify: bool) -> Option<Sight> {
+        sight(l3, verify).map(Sight)
+    }
+}
+
 impl Place {
     /// What a packet carries along that the connection here said this of, in answer to [`Conntrack::show`].
     pub fn told(&self, told: &Told, zone: u16, glance: &Glance) -> PacketCt {
@@ -109,28 +122,30 @@ impl Conntrack {
     /// Asks for what [`Conntrack::show`] looks at; `address` is where the connection was.
     #[inline]
     pub fn ask_at(&self, place: Place, address: usize, prefetch: impl Fn(usize)) {
-        let part = std::ptr::from_ref(self.hint(place.conn.shard)) as usize;
-        prefetch(part);
-        prefetch(part + 64);
+        prefetch(std::ptr::from_ref(self.hint(place.conn.shard)) as usize);
         prefetch(address);
         prefetch(address + 64);
     }
 
-    /// Shows a packet that comes without a state to the connection at `place`, for a plain request of the glance's zone
-    /// that sets neither mark nor label.
+    /// Shows a packet that comes without a state to the connection at `place`, for a plain request that sets neither mark
+    /// nor label. It is one with the addresses, ports and protocol of the packet that found the place; `glance` is of
+    /// itself, in the connection's zone, and asked for only if something else is said than was told.
     #[inline]
-    pub fn show(&self, place: Place, told: &Told, glance: &Glance, now: u64) -> Shown {
+    pub fn show(
+        &self,
+        place: Place,
+        told: &Told,
+        sight: &Sight,
+        glance: impl FnOnce() -> Option<Glance>,
+        now: u64,
+    ) -> Shown {
         let Place { conn: at, is_reply } = place;
         let shown = self.with_ref(at, now, |conn| {
-            let Some(verdict) = self.take_in(conn, is_reply, &glance.0, now) else { return Shown::Not };
+            let Some(verdict) = self.take_in(conn, is_reply, sight.0.as_ref(), now) else {
+                return Shown::Not;
+            };
             let said = Told { state: verdict.state(is_reply), mark: conn.mark, label: conn.label };
-            if said == *told {
-                return Shown::AsTold;
-            }
-            let mut meta = CtMeta { state: said.state, zone: conn.key.zone, ..CtMeta::default() };
-            describe(conn, &mut meta);
-            let cached = Some(Cached::new(at, is_reply, false, &glance.0.key));
-            Shown::Otherwise(PacketCt { meta, cached })
+            if said == *told { Shown::AsTold } else { otherwise(place, conn, said.state, glance()) }
         });
         shown.unwrap_or(Shown::Not)
     }
@@ -150,7 +165,7 @@ impl Conntrack {
             Some(Found::Alias { .. }) => false,
             Some(Found::Here { slot, is_reply }) => {
                 let Some(conn) = part.get_mut(slot).filter(|c| self.is_alive(c, now)) else { return false };
-                let is_taken = self.take_in(conn, is_reply, packet, now).is_some();
+                let is_taken = self.take_in(conn, is_reply, packet.tcp.as_ref(), now).is_some();
                 if is_taken {
                     mark(conn, request);
                 }
@@ -190,13 +205,13 @@ impl Conntrack {
 
     /// Lets a living connection see one of its packets. `None` if the case is no common one.
     #[inline]
-    fn take_in(&self, conn: &mut Conn, is_reply: bool, packet: &Extracted, now: u64) -> Option<Verdict> {
+    fn take_in(&self, conn: &mut Conn, is_reply: bool, tcp: Option<&Segment>, now: u64) -> Option<Verdict> {
         if conn.has_ties() {
             return None;
         }
         let mut proto = conn.proto;
         let check_seq = self.check_seq.load(Relaxed);
-        let (verdict, timeout) = proto.update(is_reply, packet.tcp.as_ref(), check_seq);
+        let (verdict, timeout) = proto.update(is_reply, tcp, check_seq);
         match verdict {
             Verdict::Anew => return None,
             Verdict::Invalid => _ = self.counters.invalid.fetch_add(1, Relaxed),
@@ -208,6 +223,14 @@ impl Conntrack {
         }
         Some(verdict)
     }
+}
+
+#[cold]
+fn otherwise(place: Place, conn: &Conn, state: u32, glance: Option<Glance>) -> Shown {
+    let mut meta = CtMeta { state, zone: conn.key.zone, ..CtMeta::default() };
+    describe(conn, &mut meta);
+    let cached = glance.map(|g| Cached::new(place.conn, place.is_reply, false, &g.0.key));
+    Shown::Otherwise(PacketCt { meta, cached })
 }
 
 fn mark(conn: &mut Conn, request: &Request<'_>) {

@@ -1,8 +1,9 @@
 //! The short way against the long one: two trackers see the same packets.
 
+use crate::extract::sight;
 use crate::request::{PacketCt, Place, Request};
 use crate::tests::{A, B, tcp, udp};
-use crate::{Conntrack, Family, Glance, LimitZone, Shown, Told};
+use crate::{Conntrack, Family, Glance, LimitZone, Shown, Sight, Told};
 use packet::Packet;
 use packet::header::Masked;
 use proptest::prelude::*;
@@ -77,8 +78,18 @@ fn packet(s: &Step) -> Packet {
     p
 }
 
+fn network(p: &Packet) -> Option<&[u8]> {
+    p.data().get(14..p.len() - usize::from(p.l2_pad))
+}
+
 fn seen(p: &Packet, verify: bool) -> Option<Glance> {
-    Glance::at(p.data().get(14..p.len() - usize::from(p.l2_pad))?, 1, verify)
+    Glance::at(network(p)?, 1, verify)
+}
+
+/// Shows a packet as the datapath does.
+fn show(ct: &Conntrack, place: Place, told: &Told, p: &Packet, now: u64) -> Shown {
+    let sight = Sight::at(network(p).unwrap(), true).unwrap();
+    ct.show(place, told, &sight, || seen(p, false), now)
 }
 
 fn state(ct: &Conntrack, now: u64) -> Vec<String> {
@@ -123,10 +134,11 @@ proptest! {
             let place = long.process_at(&mut q, Family::V4, &mut expected, &request, now, None);
             let at = (s.flow, s.is_reply, s.tcp.is_some());
             let glance = seen(&p, true);
+            prop_assert_eq!(network(&p).and_then(|l3| sight(l3, true)), glance.map(|g| g.0.tcp));
             let mut got = PacketCt::default();
             match (s.request, glance, places.get(&at)) {
                 (Kind::Blind { .. }, Some(g), _) if short.track_blindly(&g, short.aim(&g, |_| {}), &request, now) => {}
-                (Kind::Shown, Some(g), Some((place, told))) => match short.show(*place, told, &g, now) {
+                (Kind::Shown, Some(g), Some((place, told))) => match show(&short, *place, told, &p, now) {
                     Shown::AsTold => {
                         prop_assert_eq!(place.told(told, 1, &g).meta, expected.meta);
                         // Which slots there are follows from the order of insertions and removals alone.
@@ -172,12 +184,12 @@ fn common_packets_do_go_the_short_way() {
     let plain = Request { zone: 1, ..Request::default() };
     let place = ct.process_at(&mut udp(b, a), Family::V4, &mut meta, &plain, 5, None).unwrap();
     let told = Told { state: meta.meta.state, mark: 0, label: flow::U128::ZERO };
-    let reply = seen(&udp(b, a), true).unwrap();
-    assert_eq!(ct.show(place, &told, &reply, 6), Shown::AsTold);
-    assert!(matches!(ct.show(place, &Told { mark: 1, ..told }, &reply, 6), Shown::Otherwise(_)));
+    let reply = udp(b, a);
+    assert_eq!(show(&ct, place, &told, &reply, 6), Shown::AsTold);
+    assert!(matches!(show(&ct, place, &Told { mark: 1, ..told }, &reply, 6), Shown::Otherwise(_)));
     ct.flush(None);
-    assert_eq!(ct.show(place, &told, &reply, 6), Shown::Not);
-    assert!(!blind(&ct, &reply, &request, 6), "a dead connection goes first");
+    assert_eq!(show(&ct, place, &told, &reply, 6), Shown::Not);
+    assert!(!blind(&ct, &seen(&reply, true).unwrap(), &request, 6), "a dead connection goes first");
     ct.set_maxconns(0);
     let full = seen(&udp((A, 2000), b), true).unwrap();
     assert!(blind(&ct, &full, &request, 6));
@@ -192,6 +204,16 @@ fn what_is_wrong_is_not_glanced_at() {
         let mut p = good.clone();
         p.data_mut()[at] ^= 1;
         assert_eq!(seen(&p, verify).is_some(), is_seen, "{at}");
+        assert_eq!(sight(network(&p).unwrap(), verify).is_some(), is_seen, "{at}");
+    }
+    // Options, a fragment, another protocol, a length of UDP that is no length or too long.
+    for (at, byte) in [(14, 0x46), (20, 0x20), (23, 1), (39, 7), (39, 200)] {
+        let mut p = good.clone();
+        p.data_mut()[at] = byte;
+        p.data_mut()[24..26].fill(0);
+        let sum = packet::checksum::checksum(&p.data()[14..34]);
+        p.data_mut()[24..26].copy_from_slice(&sum.to_be_bytes());
+        assert_eq!(sight(network(&p).unwrap(), false), None, "{at}");
     }
     let mut none = good.clone();
     none.data_mut()[34..36].fill(0);

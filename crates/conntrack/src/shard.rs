@@ -34,15 +34,17 @@ pub(crate) struct Spare {
     _free: Vec<u32>,
 }
 
+/// In the order in which packets want it.
 #[derive(Default)]
+#[repr(C)]
 pub(crate) struct Shard {
-    pub index: Index,
-    aliases: HashTable<Alias>,
     chunks: Vec<Chunk>,
+    pub index: Index,
     free: Vec<u32>,
     /// Slots that were ever used.
     used: u32,
     serial: u32,
+    aliases: HashTable<Alias>,
 }
 
 /// A hash of 32 bits as the table of aliases wants it: the top bits matter to it as much as the low ones.

@@ -15,7 +15,7 @@ const CHUNKS_MAX: usize = 65_536;
 const CHUNKS_FEW: usize = 4_096;
 
 /// Indices that are made before any of them is handed over.
-const GROW_AT_ONCE: usize = 32;
+const GROW_AT_ONCE: usize = 64;
 
 pub(crate) type Chunk = Box<[Option<Conn>; CHUNK]>;
 
@@ -138,11 +138,12 @@ impl Conntrack {
         if !stock.is_asked.swap(false, Relaxed) {
             return;
         }
-        while self.grow_some() {}
         let chunks = stock.chunks.get_or_init(|| ArrayQueue::new(CHUNKS_MAX));
-        while chunks.len() < stock.target.load(Relaxed) && chunks.push(new_chunk()).is_ok() {
-            if !stock.full.is_empty() {
-                self.grow_some();
+        // Growing waits for polling threads, which go on to make connections: first they get their chunks.
+        loop {
+            while chunks.len() < stock.target.load(Relaxed) && chunks.push(new_chunk()).is_ok() {}
+            if !self.grow_some() {
+                return;
             }
         }
     }

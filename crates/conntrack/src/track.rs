@@ -1,6 +1,7 @@
 //! The tracker: the table, and a packet's way through it.
 
 use crate::conn::{Conn, ConnRef, Helper};
+use crate::control::nap;
 use crate::errand::Board;
 use crate::expect::{Expectation, Expectations};
 use crate::extract::{Extracted, extract};
@@ -15,8 +16,12 @@ use crate::timeout::{Timeout, TimeoutPolicy};
 use crate::zone::Zones;
 use flow::{U128, ct_state};
 use packet::{CtMeta, CtTuple, Packet};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
+use spin::mutex::SpinMutex;
+use spin::relax::RelaxStrategy;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::mem::offset_of;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Parts of the table.
@@ -29,15 +34,40 @@ const NATTED: u32 = ct_state::SNAT | ct_state::DNAT;
 #[cfg(test)]
 thread_local! {
     /// How often this thread took a part's lock.
-    pub(crate) static PARTS_LOCKED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+    pub(crate) static PARTS_LOCKED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// A part of the table on cache lines of its own.
+/// Turns in waiting for a part's lock after which a thread sleeps: whoever holds it may want this very core.
+const TURNS: u32 = 1_024;
+
+thread_local! {
+    static WAITED: Cell<u32> = const { Cell::new(0) };
+}
+
+/// How to wait for a part's lock, which is held for some tens of nanoseconds. It is let go of by a plain store, which is
+/// half of what it costs a packet, and nobody sleeps on it.
+pub(crate) struct Waiting;
+
+impl RelaxStrategy for Waiting {
+    fn relax() {
+        let turns = WAITED.get().wrapping_add(1);
+        WAITED.set(turns);
+        match turns % TURNS {
+            0 => nap(),
+            _ => std::hint::spin_loop(),
+        }
+    }
+}
+
+pub(crate) type Lock<T> = SpinMutex<T, Waiting>;
+
+/// A part of the table on cache lines of its own. Of its first line a packet of a known connection needs the lock and where
+/// connections are; a new one needs the second and the third as well.
 #[derive(Default)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 struct Part {
     hint: Hint,
-    shard: Mutex<Shard>,
+    shard: Lock<Shard>,
 }
 
 /// What was counted.
@@ -96,6 +126,11 @@ enum Outcome {
     Replace(ConnRef),
 }
 
+const _: () = assert!(
+    offset_of!(Part, shard) + size_of::<Lock<Vec<Conn>>>() == 64,
+    "the first line ends with the chunks"
+);
+
 impl Conntrack {
     /// An empty tracker. `basis` is random, so that nobody outside can tell who shares a bucket.
     pub fn new(basis: u64) -> Self {
@@ -115,7 +150,7 @@ impl Conntrack {
     }
 
     #[inline]
-    pub(crate) fn part(&self, shard: u32) -> &Mutex<Shard> {
+    pub(crate) fn part(&self, shard: u32) -> &Lock<Shard> {
         #[cfg(test)]
         PARTS_LOCKED.set(PARTS_LOCKED.get() + 1);
         &self.parts[shard as usize % SHARDS].shard

@@ -18,14 +18,15 @@ pub(crate) fn prefetch<T>(value: &T) {
     let _ = value;
 }
 
-/// Asks for the cache line at an address, which need not be one of anything.
+/// Asks for the cache line at an address, which need not be one of anything, for this core alone: it will be written, and
+/// other cores need not be told of that then.
 #[inline(always)]
-pub(crate) fn prefetch_at(address: usize) {
+pub(crate) fn prefetch_to_write(address: usize) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch changes nothing and never faults, whatever the address.
+    // SAFETY: a prefetch changes nothing and never faults, whatever the address; a processor that lacks this one (3DNow! or
+    // PRFCHW) takes it for a `nop`.
     unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address as *const i8);
+        std::arch::asm!("prefetchw [{}]", in(reg) address, options(nomem, nostack, preserves_flags));
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;

@@ -5,14 +5,14 @@
 //! a look at what tracking said, as those do that let new connections in. The first packet of a burst with which anything
 //! is different leaves this way, and those behind it do not take it, so that connections see their packets in order.
 
-use crate::cpu::prefetch_at;
+use crate::cpu::prefetch_to_write;
 use crate::express::{Outs, Parted, add_out, take};
 use crate::follow::Credits;
 use crate::item::Items;
 use crate::lane::{NONE, Way, Words, flags_of, words};
 use crate::trail::Tracks;
 use crate::worker::{View, Worker};
-use conntrack::{Aim, Glance, PacketCt, Request, Shown};
+use conntrack::{Aim, Glance, PacketCt, Request, Shown, Sight};
 use dpif::{Action, Ct, PortNo};
 use netdev::burst::places;
 use netdev::{Burst, Heads};
@@ -159,7 +159,7 @@ impl Worker {
             let at = self.trails.find_signed(looks.signatures[place], in_port, &looks.words[place]);
             looks.trails[place] = at;
             for step in at.and_then(|at| self.trails.get(at)).iter().flat_map(|t| &t.steps) {
-                self.tracking.conntrack.ask_at(step.said.place, step.address, prefetch_at);
+                self.tracking.conntrack.ask_at(step.said.place, step.address, prefetch_to_write);
             }
         }
     }
@@ -171,10 +171,10 @@ impl Worker {
             let ct = self.lane.flow(parted.slots[place]).and_then(|f| blind(&f.actions));
             let Some((ct, l3)) = ct.and_then(|(ct, _)| Some((ct, network(heads[place])?))) else { continue };
             let glance = Glance::at(l3, ct.zone, verified & (1 << place) == 0);
-            looks.aims[place] = glance.map(|g| (g, conntrack.aim(&g, prefetch_at)));
+            looks.aims[place] = glance.map(|g| (g, conntrack.aim(&g, prefetch_to_write)));
         }
         for (_, aim) in places(blinds).filter_map(|place| looks.aims[place].as_ref()) {
-            conntrack.ask(*aim, prefetch_at);
+            conntrack.ask(*aim, prefetch_to_write);
         }
     }
 
@@ -208,14 +208,16 @@ impl Worker {
         let Some(trail) = self.trails.get(at).filter(|t| !t.is_dead()) else { return Passed::NotAtAll };
         let Some(out) = trail.out else { return Passed::NotAtAll };
         let verify = verified & (1 << place) == 0;
-        let Some(glance) = network(head).and_then(|l3| Glance::at(l3, 0, verify)) else {
+        let Some(sight) = network(head).and_then(|l3| Sight::at(l3, verify)) else {
             return Passed::NotAtAll;
         };
+        // Of the whole packet, for the few that are not as they were.
+        let glance = || network(head).and_then(|l3| Glance::at(l3, 0, false));
         let (len, flags, rounds) = (head.len() as u64, flags_of(w), trail.steps.len());
         let conntrack = &self.tracking.conntrack;
         let mut left = None;
         for (n, step) in trail.steps.iter().enumerate() {
-            let shown = conntrack.show(step.said.place, &step.said.told, &glance, self.now_ms);
+            let shown = conntrack.show(step.said.place, &step.said.told, &sight, glance, self.now_ms);
             let (ct, rounds) = match shown {
                 Shown::AsTold => {
                     self.credit(view, credits, &step.flow, len, flags);
@@ -225,8 +227,8 @@ impl Worker {
                     self.credit(view, credits, &step.flow, len, flags);
                     (ct, n + 1)
                 }
-                Shown::Not => match n.checked_sub(1).and_then(|n| trail.steps.get(n)) {
-                    Some(before) => (before.said.place.told(&before.said.told, before.zone(), &glance), n),
+                Shown::Not => match n.checked_sub(1).and_then(|n| trail.steps.get(n)).zip(glance()) {
+                    Some((before, g)) => (before.said.place.told(&before.said.told, before.zone(), &g), n),
                     None => return Passed::NotAtAll,
                 },
             };
