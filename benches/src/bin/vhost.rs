@@ -2,7 +2,8 @@
 //! round and round through the switch, as fast as it and the guests can. Our daemon and Debian's `ovs-vswitchd-dpdk`
 //! in turn.
 //!
-//! `vhost [sizes [layouts [rounds]]]`: e.g. `vhost 64,1518 split 5`. Of each cell the best of all rounds counts, of
+//! `vhost [sizes [layouts [rounds]]]`: e.g. `vhost 64,1518 split 5`. Frames of more than 1518 bytes, 9018 at most, are sent in
+//! pieces, and the ports' MTU is 9000 then. Of each cell the best of all rounds counts, of
 //! either daemon: what else runs on the machine only takes away. Needs root, about 1 GiB of free hugepages, Debian's packages
 //! `openvswitch-switch-dpdk` and `dpdk-dev`, and `target/release/ovs-vswitchd` (or `OVS_RS_VSWITCHD`). Core 1 switches,
 //! core 0 is both guests, both at real-time priority, so that what else
@@ -31,6 +32,9 @@ const MEASURE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(15);
 const ROUNDS: u32 = 3;
 const DESCRIPTORS: u32 = 1024;
+/// Frames up to this many bytes are sent in one piece; longer ones in some of [`PIECE`] bytes.
+const WHOLE: u32 = 1518;
+const PIECE: u32 = 1800;
 /// Bursts of 32 packets that go round, from each side.
 const BURSTS: u32 = 16;
 const PORTS: [&str; 2] = ["a", "b"];
@@ -52,15 +56,28 @@ impl Guests {
         let n = DESCRIPTORS;
         command.args(["--", "-i", "--forward-mode=io", &format!("--rxd={n}"), &format!("--txd={n}")]);
         command.args(["--total-num-mbufs=16384", "--no-mlockall"]);
+        if size > WHOLE {
+            // `RTE_ETH_TX_OFFLOAD_MULTI_SEGS`
+            command.args(["--max-pkt-len=9018", "--enable-scatter", "--tx-offloads=0x8000"]);
+        }
         command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut guests = Guests(command.spawn().unwrap());
-        guests.say(&format!("set txpkts {size}\nstart tx_first {BURSTS}\n"));
+        guests.say(&format!("set txpkts {}\nstart tx_first {BURSTS}\n", pieces(size)));
         guests
     }
 
     fn say(&mut self, text: &str) {
         self.0.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
+}
+
+/// A frame's pieces, as testpmd is told.
+fn pieces(size: u32) -> String {
+    if size <= WHOLE {
+        return size.to_string();
+    }
+    let lens = (0..size).step_by(PIECE as usize).map(|at| (size - at).min(PIECE).to_string());
+    lens.collect::<Vec<_>>().join(",")
 }
 
 impl Drop for Guests {
@@ -71,7 +88,7 @@ impl Drop for Guests {
 }
 
 /// A switch with two ports, each of which leads to the other, and a polling thread on core 1.
-fn switch(daemon: &Path) -> Sandbox {
+fn switch(daemon: &Path, sizes: &[u32]) -> Sandbox {
     let sandbox = Sandbox::with_daemon(daemon, &["--disable-system"]);
     let config = ["other_config:dpdk-init=true", "other_config:pmd-cpu-mask=2"];
     sandbox.vsctl(&[&["set", "Open_vSwitch", "."], &config[..]].concat());
@@ -82,6 +99,9 @@ fn switch(daemon: &Path) -> Sandbox {
         let number = format!("ofport_request={}", i + 1);
         let set = ["--", "set", "Interface", name, "type=dpdkvhostuserclient", &socket, &number];
         sandbox.vsctl(&[&["add-port", "br0", name], &set[..]].concat());
+    }
+    if sizes.iter().any(|size| *size > WHOLE) {
+        PORTS.iter().for_each(|name| _ = sandbox.vsctl(&["set", "Interface", name, "mtu_request=9000"]));
     }
     for (from, to) in [(1, 2), (2, 1)] {
         sandbox.ofctl(&["add-flow", "br0", &format!("in_port={from},actions=output:{to}")]);
@@ -193,7 +213,7 @@ fn keep_best(best: &mut Vec<Cell>, round: Vec<Cell>) {
 }
 
 fn measure(daemon: &Path, sizes: &[u32], layouts: &[&str], hz: f64) -> Vec<Cell> {
-    let sandbox = switch(daemon);
+    let sandbox = switch(daemon, sizes);
     let mut all = Vec::new();
     for (layout, device) in LAYOUTS.iter().filter(|(name, _)| layouts.contains(name)) {
         for size in sizes {

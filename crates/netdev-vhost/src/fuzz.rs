@@ -9,7 +9,7 @@ use crate::ring::packed::Packed;
 use crate::ring::split::Split;
 use crate::session::{Rings, Session};
 use crate::vring::{RxCount, Vring};
-use netdev::burst::plain_bytes;
+use netdev::burst::{places, plain_bytes};
 use netdev::{Burst, Heads};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::ftruncate;
@@ -308,6 +308,16 @@ fn lend(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, to: Option
             let mut heads: Heads<'_> = [&[]; BATCH_LEN];
             frames.heads(&mut heads);
             assert!(heads.iter().all(|head| head.len() <= pool::FRAME_MAX));
+        }
+        1 if choice & 4 != 0 => {
+            let by = [c.u16() % 200; BATCH_LEN];
+            let mut grown: netdev::burst::Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+            let bits = frames.grow(&by, &mut grown);
+            assert!(bits == 0 || by[0] > 0);
+            grown.iter_mut().for_each(|frame| frame.fill(0xee));
+            assert_eq!(frames.lens().len(), frames.len());
+            places(bits)
+                .for_each(|place| assert!(frames.take(place).is_some() && !frames.are_lent(1 << place)));
         }
         1 => {
             for place in all {

@@ -11,9 +11,9 @@ use super::specials::Specials;
 use super::{GuestMemory, HEAD, LONG_HEADER, OutOfRange, Piece};
 use crate::pool;
 use arrayvec::ArrayVec;
-use netdev::burst::{Heads, all_places, places, plain_bytes};
+use netdev::burst::{Heads, Lengths, all_places, places, plain_bytes};
 use netdev::{Burst, virtio};
-use packet::{BATCH_LEN, Packet};
+use packet::{BATCH_LEN, HEADROOM, Packet};
 use std::any::Any;
 use std::marker::PhantomData;
 use std::ptr;
@@ -406,6 +406,38 @@ impl Burst for Frames {
     #[inline]
     fn unfinished(&self) -> u32 {
         self.unfinished_places()
+    }
+
+    /// What grows becomes a packet: where it goes to, its bytes are wanted in one piece. Frames with which something is
+    /// left to be done stay as they are.
+    fn grow<'a>(&'a mut self, by: &Lengths, frames: &mut netdev::burst::Frames<'a>) -> u32 {
+        let mut grown = 0;
+        for place in places(self.lent & !self.unfinished_places()) {
+            let Some(by) = by.get(place).map(|by| usize::from(*by)).filter(|by| (1..=HEADROOM).contains(by))
+            else {
+                continue;
+            };
+            let Some(mut packet) = self.copy(place) else { continue };
+            packet.push_front(by);
+            if let Some(len) = self.lens.get_mut(place) {
+                *len = packet.len() as u32;
+            }
+            // There is room: each place has one packet at most.
+            if self.packets.try_push((place, packet)).is_ok() {
+                grown |= 1 << place;
+            }
+        }
+        self.lent &= !grown;
+        self.were_lent &= !grown;
+        if grown != 0 {
+            self.alike = None;
+        }
+        for (place, packet) in self.packets.iter_mut().filter(|(place, _)| grown & (1 << place) != 0) {
+            if let Some(frame) = frames.get_mut(*place) {
+                *frame = packet.data_mut();
+            }
+        }
+        grown
     }
 
     fn take(&mut self, place: usize) -> Option<Packet> {

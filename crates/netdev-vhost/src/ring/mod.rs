@@ -141,6 +141,8 @@ impl Burst {
     }
 
     /// Takes in the descriptors of an indirect table; those of a split ring are linked.
+    ///
+    /// In tables of packed rings DPDK's driver marks even what it sends as to be written; it is only read.
     fn push_table(
         &mut self,
         memory: &GuestMemory,
@@ -155,7 +157,10 @@ impl Burst {
         let n = table_len(table)?;
         let mut index = 0;
         for i in 0..n {
-            let d = table_entry(memory, Segment { addr: table.addr, len: table.len }, index, make)?;
+            let mut d = table_entry(memory, Segment { addr: table.addr, len: table.len }, index, make)?;
+            if !is_linked && direction == Direction::Read {
+                d.flags &= !F_WRITE;
+            }
             if is_linked && d.flags & F_INDIRECT != 0 {
                 return Err(Violation::Indirect);
             }

@@ -255,3 +255,31 @@ fn usual_frames_with_offloads_are_lent() {
     sender.driver.put(0, &[]);
     assert_eq!(sender.driver.used().len(), 0, "they are in use");
 }
+
+/// Outer headers are put in front of what is a packet then; what is to be finished first is left alone.
+#[test]
+fn frames_that_grow_become_packets() {
+    let mut sender = Sender::new(true, false);
+    let shape = |len, cuts: &[u16], header| Shape { len, cuts: cuts.to_vec(), indirect: false, header };
+    let shapes = [shape(60, &[], 0), shape(1514, &[], 1), shape(2000, &[12, 500], 0), shape(70, &[], 0)];
+    sender.send(&shapes, 7);
+    let mut frames = Frames::default();
+    sender.device.receive_frames(&mut frames, &mut RxCount::default()).expect("good guest");
+    let mut by = [0; packet::BATCH_LEN];
+    by[..4].copy_from_slice(&[50, 50, 58, 0]);
+    let mut grown: netdev::burst::Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+    assert_eq!(frames.grow(&by, &mut grown), 0b101);
+    assert_eq!([0, 1, 2, 3].map(|place| grown[place].len()), [110, 0, 2058, 0]);
+    grown[0][..50].fill(0xaa);
+    grown[2][..58].fill(0xbb);
+    assert_eq!((frames.are_lent(0b1010), frames.are_lent(1), frames.lens()[2]), (true, false, 2058));
+    let mut expected = frame(2000, 9);
+    expected[46] = 0x80;
+    let third = frames.take(2).expect("a packet");
+    assert_eq!((&third.data()[..58], &third.data()[58..]), (&[0xbb; 58][..], &expected[..]));
+    assert!(frames.take(2).is_none() && frames.put(2, third).is_ok() && !frames.are_lent(0b100));
+    assert_eq!(
+        [0, 1, 2, 3].map(|place| frames.take(place).map(|p| p.len())),
+        [110, 1514, 2058, 70].map(Some)
+    );
+}

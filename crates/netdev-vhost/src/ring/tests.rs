@@ -780,6 +780,18 @@ fn violations_of_packed_rings() {
     assert_eq!(device_says(&d), Err(Violation::Indirect));
 }
 
+/// As DPDK's driver has them: its tables are made once, and marked as if they were to be written.
+#[test]
+fn tables_of_packed_rings_may_be_marked_as_to_be_written() {
+    let mut d = Driver::new(8, true, feature::VERSION_1);
+    let bytes = frame(60, 1);
+    assert!(d.send([0; 12], &bytes, &[12], true));
+    d.put(TABLES + 14, &F_WRITE.to_le_bytes());
+    let mut batch = Batch::new();
+    d.device().receive(&mut batch, &mut RxCount::default()).expect("no violation");
+    assert_eq!(batch.first().map(Packet::data), Some(&bytes[..]));
+}
+
 #[test]
 fn frames_too_short_or_too_long_are_counted_and_given_back() {
     let mut d = Driver::new(8, false, 0);
