@@ -9,7 +9,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard};
-use tests::Sandbox;
+use tests::differential::STOCK;
+use tests::net::{Lan, SWITCH};
+use tests::{Sandbox, daemon_binary};
 
 const TESTPMD: &str = "/usr/bin/dpdk-testpmd";
 
@@ -102,6 +104,11 @@ fn connected(sandbox: &Sandbox, name: &str) {
 
 /// Frames from guest `a` to guest `b`, through NORMAL, over rings of the given kind.
 fn guest_to_guest(device: &str, rings: usize) {
+    guest_to_guest_with(device, rings, &[]);
+}
+
+/// As [`guest_to_guest`]; `shape` says what `a` sends.
+fn guest_to_guest_with(device: &str, rings: usize, shape: &[&str]) {
     let sandbox = start();
     ["a", "b"].iter().for_each(|name| add_client(&sandbox, name));
     let socket = |name: &str| sandbox.path(&format!("{name}.sock"));
@@ -111,7 +118,8 @@ fn guest_to_guest(device: &str, rings: usize) {
     let device = format!("server=1,queues={},{device}", rings / 2);
     let b = Guest::start(&sandbox, "b", &socket("b"), &device, &mode("--forward-mode=rxonly"));
     connected(&sandbox, "b");
-    let a = Guest::start(&sandbox, "a", &socket("a"), &device, &mode("--forward-mode=txonly"));
+    let mode_of_a = [&mode("--forward-mode=txonly")[..], shape].concat();
+    let a = Guest::start(&sandbox, "a", &socket("a"), &device, &mode_of_a);
     sandbox.until("frames arrive", || sandbox.statistic("b", "tx_packets") > 10_000);
     assert!(sandbox.statistic("a", "rx_packets") > 10_000);
     assert_eq!(sandbox.key("a", "status", "mode"), "client");
@@ -157,6 +165,16 @@ fn split_rings_without_mergeable_buffers() {
 fn packed_rings() {
     let Some(_alone) = ready() else { return };
     guest_to_guest("packed_vq=1,mrg_rxbuf=1,in_order=0", 2);
+}
+
+/// Each in a table of its own, with a piece for the header.
+#[test]
+fn frames_in_pieces() {
+    let Some(_alone) = ready() else { return };
+    // `RTE_ETH_TX_OFFLOAD_MULTI_SEGS`
+    let shape = ["--txpkts=200,500,700", "--tx-offloads=0x8000"];
+    guest_to_guest_with("mrg_rxbuf=1,in_order=0", 2, &shape);
+    guest_to_guest_with("packed_vq=1,mrg_rxbuf=1", 2, &shape);
 }
 
 #[test]
@@ -220,4 +238,45 @@ fn packets_spread_over_queues_by_their_hash() {
     sandbox.until("both queues are used", || grown(before).iter().all(|n| *n > 1000));
     sandbox.vsctl(&["remove", "Interface", "b", "other_config", "tx-steering"]);
     assert!(sandbox.log().contains("b: Tx packet steering mode has been set to 'thread'."));
+}
+
+/// What a guest sends leaves by a tunnel to Debian's daemon, if that is there: a burst grows, and arrives as it was sent.
+#[test]
+fn frames_leave_by_a_tunnel() {
+    let Some(_alone) = ready() else { return };
+    let other = Path::new(STOCK);
+    let other = if other.exists() { other } else { daemon_binary() };
+    let (Some(a), Some(mut b)) = (Lan::new(), Lan::on(other)) else { return };
+    b.host(2);
+    a.cable(&b, SWITCH, "wire0");
+    for (lan, me, peer) in [(&a, 1, 2), (&b, 2, 1)] {
+        lan.underlay("wire0", me);
+        let remote = format!("options:remote_ip=172.31.1.{peer}");
+        let tunnel = ["type=geneve", &remote, "options:key=42"];
+        let add = ["add-port", "br0", "tun", "--", "set", "Interface", "tun"];
+        lan.sandbox.vsctl(&[&add[..], &tunnel[..]].concat());
+        lan.sandbox.ofctl(&["del-flows", "br0"]);
+    }
+    b.sandbox.vsctl(&["add-port", "br0", "h2"]);
+    b.sandbox.ofctl(&["add-flow", "br0", "in_port=tun,actions=output:h2"]);
+    a.sandbox.vsctl(&["set", "Open_vSwitch", ".", "other_config:pmd-cpu-mask=2"]);
+    add_client(&a.sandbox, "g");
+    a.sandbox.ofctl(&["add-flow", "br0", "in_port=g,actions=output:tun"]);
+    let mode = ["--forward-mode=txonly", "--txpkts=1000"];
+    let guest = Guest::start(&a.sandbox, "g", &a.sandbox.path("g.sock"), "server=1,queues=1", &mode);
+    let count = |name: &str| -> u64 {
+        b.run("h2", &format!("cat /sys/class/net/eth0/statistics/{name}")).trim().parse().unwrap()
+    };
+    a.sandbox.until("frames arrive", || count("rx_packets") > 2000);
+    let flows = a.sandbox.appctl(&["dpctl/dump-flows"]);
+    assert!(flows.contains("tnl_push("), "{flows}");
+    drop(guest);
+    a.sandbox.until("no more come", || {
+        let before = count("rx_packets");
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        count("rx_packets") == before
+    });
+    let (packets, bytes) = (count("rx_packets"), count("rx_bytes"));
+    // Some other packets of the host's may be among them.
+    assert!(bytes > 990 * packets && bytes <= 1000 * packets, "{bytes} bytes of {packets} packets");
 }
