@@ -282,7 +282,8 @@ impl<'a> Ctx<'a> {
     /// The datapath port that takes an outer header off a packet about to be sent to `port`, if it ends there. If
     /// not, it may be a neighbour's answer.
     pub fn terminate(&mut self, port: &Port) -> Option<PortNo> {
-        if port.link.addresses.is_empty() {
+        // Without a tunnel nobody asks for neighbours, and what they say is traffic like any other.
+        if port.link.addresses.is_empty() || self.state.endpoints.listeners().is_empty() {
             return None;
         }
         let found = self.state.endpoints.lookup(&self.flow, &mut self.wc);
