@@ -177,7 +177,10 @@ impl Packed {
             taken += 1;
         }
         self.next = place;
-        self.prefetch(first, taken);
+        // Of what is only read and goes back as one, two are written.
+        if !self.in_order || plains.are_written() {
+            self.prefetch(first, taken);
+        }
         is_more
     }
 
@@ -221,24 +224,35 @@ impl Packed {
     pub fn give_back(&mut self, id: u16, slots: u16, written: u32) {
         let place = self.used;
         self.used.advance(slots, self.size);
-        if self.in_order
-            && written == 0
-            && let Some(run) = self.waiting.last_mut().filter(|run| run.written == 0)
-        {
-            (run.last, run.id) = (place, id);
+        if self.in_order && written == 0 {
+            self.lengthen(place, place, id);
         } else {
             self.waiting.push(Used { place, last: place, id, written });
         }
     }
 
+    /// Adds buffers that were only read, from `place` to `last`, which has this id, to those that go back as one.
+    #[inline]
+    fn lengthen(&mut self, place: Place, last: Place, id: u16) {
+        match self.waiting.last_mut().filter(|run| run.written == 0) {
+            Some(run) => (run.last, run.id) = (last, id),
+            None => self.waiting.push(Used { place, last, id, written: 0 }),
+        }
+    }
+
     /// As [`super::split::Split::give_back_read`].
     #[inline]
-    pub fn give_back_read(&mut self, ids: impl ExactSizeIterator<Item = u16> + DoubleEndedIterator) {
-        if self.in_order {
-            ids.for_each(|id| self.give_back(id, 1, 0));
-        } else {
-            self.give_back_all(ids.map(|id| (id, 0)));
+    pub fn give_back_read(&mut self, mut ids: impl ExactSizeIterator<Item = u16> + DoubleEndedIterator) {
+        if !self.in_order {
+            return self.give_back_all(ids.map(|id| (id, 0)));
         }
+        // No more than a ring has are given back between two looks at it.
+        let n = ids.len().min(self.size.into()) as u16;
+        let Some(id) = ids.next_back() else { return };
+        let (place, mut last) = (self.used, self.used);
+        last.advance(n - 1, self.size);
+        self.used.advance(n, self.size);
+        self.lengthen(place, last, id);
     }
 
     /// As [`Packed::give_back`], buffers of one slot by their ids, with what was written to each.
