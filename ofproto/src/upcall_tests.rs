@@ -6,6 +6,7 @@ use crate::flow_mod::{Change, Command, Filter};
 use crate::ids::SwitchId;
 use crate::port::{Attachment, BundleSettings, LinkFacts};
 use crate::rule::RuleFlags;
+use crate::tunnel::{Endpoints, Listener};
 use clock::Clock;
 use dpif::fake::NoDpif;
 use dpif::tunnel::mapped;
@@ -14,6 +15,8 @@ use flow::text::NoNames;
 use flow::{Flow, Match};
 use openflow::action::Parser;
 use packet::Packet;
+use packet::tunnel::TunnelKind;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// A switch with two ports, of which the second has an address, and one rule for everything.
@@ -118,12 +121,20 @@ fn what_neighbours_say_is_heard_in_order_each_time() {
         ask_about(&text, n, UpcallKind::Miss, |u| fabric.upcall(u))
     };
     let (a, b) = ("02:00:00:00:00:0a", "02:00:00:00:00:0b");
+    let heard = || {
+        let state = fabric.read();
+        let known = state.underlay.neighbour(&"br0".into(), mapped(0x0a00_0002), fabric.clock.now_ms());
+        known.map(|mac| mac.to_string())
+    };
+    assert!(says(a, 9).flow.is_some(), "without a tunnel, it is traffic like any other");
+    assert_eq!(heard(), None);
+    let (name, udp_port) = ("vxlan_sys_4789".to_owned(), 4789);
+    let listener = Listener { name, port: PortNo(9), kind: TunnelKind::Vxlan, udp_port, users: 1 };
+    fabric.write().endpoints = Endpoints::new(vec![listener], &BTreeMap::new());
     for (mac, n) in [(a, 1), (b, 2), (a, 3), (b, 4)] {
         let reply = says(mac, n);
         assert_eq!(*reply.actions, [Action::Output(PortNo(2))]);
         assert!(reply.flow.is_none(), "the next one is to be heard, too");
-        let state = fabric.read();
-        let known = state.underlay.neighbour(&"br0".into(), mapped(0x0a00_0002), fabric.clock.now_ms());
-        assert_eq!(known.map(|m| m.to_string()).as_deref(), Some(mac));
+        assert_eq!(heard().as_deref(), Some(mac));
     }
 }
