@@ -38,7 +38,6 @@ pub(crate) struct Index {
 }
 
 /// Changes since a copy was taken. Full if it may lack some.
-#[derive(Default)]
 pub(crate) struct Journal(Vec<Change>);
 
 impl Journal {
