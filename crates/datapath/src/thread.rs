@@ -28,6 +28,9 @@ use std::time::{Duration, Instant};
 
 /// Batches that a socket thread takes from one queue before it turns to the next.
 const TURNS_PER_EVENT: usize = 4;
+/// Batches that a polling thread takes from one queue before it turns to the next, as long as they are full: what it does
+/// once a turn is shared by more packets then.
+const BATCHES_PER_POLL: usize = 4;
 /// Packets in a round over the queues from which on a socket thread lets more of them gather before the next.
 const COMPANY: usize = 2;
 /// For how long; the kernel makes it up to twice as long (prctl(2), `PR_SET_TIMERSLACK`).
@@ -468,10 +471,39 @@ impl Poller {
         }
     }
 
-    /// Takes one batch from a queue and sees it through. Returns its size.
+    /// Takes batches from a queue, as long as they are full and it is a polling thread's turn still, and sees them through.
+    /// Returns the number of packets.
     fn poll(&mut self, at: usize) -> usize {
+        let (start, found) = (self.now, self.worker.stats.cache_hits.get());
+        let mut received = 0;
+        for _ in 0..if self.is_polling { BATCHES_PER_POLL } else { 1 } {
+            let n = self.poll_once(at);
+            received += n;
+            if n < BATCH_LEN {
+                break;
+            }
+        }
+        let Some(Some(rx)) = self.rx.get(at).filter(|_| received > 0) else { return 0 };
+        let tuning = &self.shared.tuning;
+        if tuning.remember(!rx.emc_off.load(Ordering::Relaxed)).as_signatures {
+            let stats = &self.worker.stats;
+            stats.signature_hits.add(stats.cache_hits.get() - found);
+        }
+        self.now = self.watch.now();
+        if !self.worker.dirty.is_empty() {
+            let due = self.now + Duration::from_micros(tuning.tx_flush_us().into());
+            self.flush_at.get_or_insert(due);
+        }
+        let spent = self.now.duration_since(start).as_nanos() as u64;
+        rx.stats.packets.add(received as u64);
+        rx.stats.busy_ns.add(spent);
+        received
+    }
+
+    /// Takes one batch from a queue and sees it through. Returns its size.
+    #[inline(always)]
+    fn poll_once(&mut self, at: usize) -> usize {
         let Some(Some(rx)) = self.rx.get_mut(at) else { return 0 };
-        let start = self.now;
         let waiting = if self.recorder.is_on() { rx.queue.waiting() } else { None };
         let burst: &mut dyn Burst = match rx.queue.burst() {
             Some(burst) => burst,
@@ -493,28 +525,13 @@ impl Poller {
         self.worker.keep(remember, tuning.epoch());
         let wait_us = if self.is_polling { tuning.tx_flush_us() } else { 0 };
         self.worker.collects = wait_us > 0;
-        let found = self.worker.stats.cache_hits.get();
-        {
-            let guard = self.reader.pin();
-            let view = View { guard: &guard, table: &self.table };
-            self.worker.receive_burst(view, rx.port, burst);
-            burst.clear();
-            if wait_us == 0 {
-                self.worker.flush();
-            }
+        let guard = self.reader.pin();
+        let view = View { guard: &guard, table: &self.table };
+        self.worker.receive_burst(view, rx.port, burst);
+        burst.clear();
+        if wait_us == 0 {
+            self.worker.flush();
         }
-        if remember.as_signatures {
-            let stats = &self.worker.stats;
-            stats.signature_hits.add(stats.cache_hits.get() - found);
-        }
-        self.now = self.watch.now();
-        if wait_us > 0 && !self.worker.dirty.is_empty() {
-            let due = self.now + Duration::from_micros(wait_us.into());
-            self.flush_at.get_or_insert(due);
-        }
-        let spent = self.now.duration_since(start).as_nanos() as u64;
-        rx.stats.packets.add(received as u64);
-        rx.stats.busy_ns.add(spent);
         received
     }
 
