@@ -73,7 +73,10 @@ impl Worker {
                 let parts = self.lane.runs().iter().map(|run| (run.slot, run.sum.places)).collect();
                 self.tunnel_burst(view, in_port, way, burst, &parts, tally);
             }
-            _ => self.receive_mixed(view, in_port, burst, seen, tally),
+            _ => {
+                self.lane.note_lens(heads.get(..n).unwrap_or_default());
+                self.receive_mixed(view, in_port, burst, seen, tally);
+            }
         }
     }
 

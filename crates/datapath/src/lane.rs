@@ -13,12 +13,13 @@ mod shape;
 mod signatures;
 mod slots;
 
-use crate::cpu::{WIDE, prefetch};
+use crate::cpu::{Alike, WIDE, prefetch};
 use crate::key::Seed;
 use crate::megaflow::Megaflow;
 use arrayvec::ArrayVec;
 use dpif::PortNo;
 use flow::Tunnel;
+use netdev::burst::all_places;
 use packet::BATCH_LEN;
 use shape::{Template, differ};
 pub(crate) use shape::{Words, flags_of, set_offsets, words, words_of};
@@ -54,13 +55,21 @@ impl Run {
     }
 }
 
+impl Sum {
+    /// Adds packets that are alike, of which the first is at `place`.
+    #[inline(always)]
+    fn add(&mut self, place: usize, found: Alike) {
+        self.places |= all_places(found.frames).checked_shl(place as u32).unwrap_or(0);
+        self.packets += found.frames as u32;
+        self.bytes += found.bytes;
+        self.tcp_flags |= found.flags;
+    }
+}
+
 #[inline(always)]
-fn end<const TRAINS: bool>(runs: &mut ArrayVec<Run, BATCH_LEN>, sum: Sum) {
+fn end(runs: &mut ArrayVec<Run, BATCH_LEN>, sum: Sum) {
     if let Some(run) = runs.last_mut() {
         run.sum = sum;
-        if TRAINS {
-            run.sum.packets = sum.places.count_ones();
-        }
     }
 }
 
@@ -131,7 +140,9 @@ pub(crate) struct Lane {
     signatures: Signatures,
     slots: Slots,
     runs: ArrayVec<Run, BATCH_LEN>,
-    /// Lengths of the packets of the shape, by place.
+    /// See [`Lane::only_way`].
+    only: Option<Way>,
+    /// Lengths of packets by place, if [`Lane::note_lens`] was told.
     lens: [u32; BATCH_LEN],
     last: Last,
     /// Slots that were found for packets of this batch one by one.
@@ -147,6 +158,7 @@ impl Lane {
             signatures: Signatures::new(),
             slots: Slots::new(),
             runs: ArrayVec::new(),
+            only: None,
             lens: [0; BATCH_LEN],
             last: Last::NONE,
             singles: ArrayVec::new(),
@@ -159,8 +171,8 @@ impl Lane {
     pub fn look(&mut self, in_port: u32, heads: &[&[u8]], deaths: u32) -> Seen {
         let have_trains = self.runs.len() <= TRAINS_MIN;
         let mut seen = match have_trains {
-            true => self.sort::<true>(in_port, heads),
-            false => self.sort::<false>(in_port, heads),
+            true => self.sort(in_port, heads),
+            false => self.sort_singles(in_port, heads),
         };
         for run in self.runs.iter_mut().filter(|run| run.slot == NONE) {
             run.slot = self.signatures.first(run.signature);
@@ -168,87 +180,132 @@ impl Lane {
                 prefetch(slot);
             }
         }
+        // Bits that all have, and that some have: the same if all go the same way.
+        let (mut all, mut any) = (u32::MAX, 0);
         for run in &mut self.runs {
             if !self.slots.fits(run.slot, in_port, &run.words, deaths) {
                 let mut others = self.signatures.all(run.signature);
                 run.slot =
                     others.find(|at| self.slots.fits(*at, in_port, &run.words, deaths)).unwrap_or(NONE);
             }
-            match self.slots.get(run.slot) {
-                Some(slot) => prefetch(&*slot.stats),
-                None => seen.unknown |= run.sum.places,
-            }
+            let out = match self.slots.get(run.slot) {
+                Some(slot) => {
+                    prefetch(&*slot.stats);
+                    slot.out
+                }
+                None => {
+                    seen.unknown |= run.sum.places;
+                    ELSEWHERE
+                }
+            };
+            (all, any) = (all & out, any | out);
         }
+        self.only = (all == any).then(|| way(any));
         self.last.slot = self.runs.last().map_or(NONE, |run| run.slot);
         seen
     }
 
-    /// Makes the runs of a batch. With trains, most packets are compared with the first of their run alone.
+    /// Makes the runs of a batch that is expected to have trains: most packets are compared with the first of their run
+    /// alone.
     #[inline(always)]
-    fn sort<const TRAINS: bool>(&mut self, in_port: u32, heads: &[&[u8]]) -> Seen {
-        let Lane { seed, signatures, slots, runs, lens, last, singles } = self;
+    fn sort(&mut self, in_port: u32, heads: &[&[u8]]) -> Seen {
+        let Lane { seed, signatures, slots, runs, last, singles, .. } = self;
         let (union, version) = (slots.union(in_port), slots.version());
-        runs.clear();
         singles.clear();
         if (last.in_port, last.version) != (in_port, version) {
             (last.in_port, last.version, last.slot, last.has_bytes) = (in_port, version, NONE, false);
         }
-        let first = last.bytes;
-        let mut template = Template::NONE;
-        if TRAINS && last.has_bytes {
-            template = Template::of(&first, union);
-            if heads.first().is_some_and(|head| template.admits(head).is_some()) {
-                runs.push(Run { slot: last.slot, ..Run::new(last.words, last.signature) });
-            } else {
-                template = Template::NONE;
-            }
-        }
-        let mut odd = 0;
-        // Of the last run's first packet. (What was just written in pieces is better not read as a whole.)
-        let mut first_words = last.words;
         // Of the last run; written to it when it ends.
         let mut sum = Sum::default();
-        for (place, (head, len)) in heads.iter().zip(lens).enumerate() {
-            let flags = match if TRAINS { template.admits(head) } else { None } {
-                Some(flags) => flags,
-                None => {
-                    let Some(w) = words(head) else {
-                        odd |= 1 << place;
-                        continue;
-                    };
-                    if runs.is_empty() || differ(&w, &first_words, &union.words) {
-                        first_words = w;
-                        end::<TRAINS>(runs, sum);
-                        sum = Sum::default();
-                        let signature = signature(seed, in_port, &w, &union.words);
-                        signatures.prefetch(signature);
-                        // A batch has no more runs than packets.
-                        let _ = runs.try_push(Run::new(w, signature));
-                        if TRAINS {
-                            template = Template::of(head, union);
-                        }
-                    }
-                    flags_of(&w)
-                }
-            };
-            *len = head.len() as u32;
-            sum.places |= 1 << place;
-            if !TRAINS {
-                sum.packets += 1;
-            }
-            sum.bytes += head.len() as u32;
-            sum.tcp_flags |= flags;
+        if last.has_bytes {
+            sum.add(0, Template::of(&last.bytes, union).admits(heads));
         }
-        end::<TRAINS>(runs, sum);
-        last.has_bytes = TRAINS && template.bytes().is_some();
-        if let (true, Some(bytes), Some(run)) = (TRAINS, template.bytes(), runs.last()) {
+        let place = sum.packets as usize;
+        if let ([run], true) = (&mut runs[..], place > 0 && place == heads.len()) {
+            // All goes on as all of the batch before did. (What was just written in pieces is better not read as a whole.)
+            (run.sum, run.slot) = (sum, last.slot);
+            return Seen { odd: 0, unknown: 0, bytes: sum.bytes.into() };
+        }
+        runs.clear();
+        if place > 0 {
+            runs.push(Run { slot: last.slot, sum, ..Run::new(last.words, last.signature) });
+        }
+        let first = last.bytes;
+        let mut template = if runs.is_empty() { Template::NONE } else { Template::of(&first, union) };
+        let mut odd = 0;
+        // Of the last run's first packet.
+        let (mut first_words, mut place) = (last.words, place);
+        while let Some((head, others)) = heads.get(place..).and_then(<[_]>::split_first) {
+            let Some(w) = words(head) else {
+                odd |= 1 << place;
+                place += 1;
+                continue;
+            };
+            if runs.is_empty() || differ(&w, &first_words, &union.words) {
+                first_words = w;
+                end(runs, sum);
+                sum = Sum::default();
+                let signature = signature(seed, in_port, &w, &union.words);
+                signatures.prefetch(signature);
+                // A batch has no more runs than packets.
+                let _ = runs.try_push(Run::new(w, signature));
+                template = Template::of(head, union);
+            }
+            sum.add(place, Alike { frames: 1, bytes: head.len() as u32, flags: flags_of(&w) });
+            place += 1;
+            let found = template.admits(others);
+            sum.add(place, found);
+            place += found.frames;
+        }
+        end(runs, sum);
+        last.has_bytes = template.bytes().is_some();
+        if let (Some(bytes), Some(run)) = (template.bytes(), runs.last()) {
             (last.words, last.signature, last.bytes) = (run.words, run.signature, *bytes);
         }
         let bytes = runs.iter().map(|run| u64::from(run.sum.bytes)).sum();
         Seen { odd, unknown: 0, bytes }
     }
 
-    /// Bytes of the packets of the shape at these places.
+    /// As [`Lane::sort`], of a batch that is not expected to have trains: signatures are what packets are compared by first.
+    #[inline(always)]
+    fn sort_singles(&mut self, in_port: u32, heads: &[&[u8]]) -> Seen {
+        let Lane { seed, signatures, slots, runs, last, singles, .. } = self;
+        let (seed, union) = (*seed, slots.union(in_port).words);
+        runs.clear();
+        singles.clear();
+        last.has_bytes = false;
+        let (mut odd, mut bytes, mut before) = (0, 0, 0);
+        for (place, head) in heads.iter().enumerate() {
+            let Some(w) = words(head) else {
+                odd |= 1 << place;
+                continue;
+            };
+            let len = head.len() as u32;
+            bytes += u64::from(len);
+            let one = Alike { frames: 1, bytes: len, flags: flags_of(&w) };
+            let signature = signature(&seed, in_port, &w, &union);
+            if signature == before
+                && let Some(run) = runs.last_mut()
+                && !differ(&w, &run.words, &union)
+            {
+                run.sum.add(place, one);
+                continue;
+            }
+            before = signature;
+            signatures.prefetch(signature);
+            let sum = Sum { places: 1 << place, packets: 1, bytes: len, tcp_flags: one.flags };
+            // A batch has no more runs than packets.
+            let _ = runs.try_push(Run { sum, ..Run::new(w, signature) });
+        }
+        Seen { odd, unknown: 0, bytes }
+    }
+
+    /// Takes down what [`Lane::bytes`] adds up; most batches need nobody to.
+    pub fn note_lens(&mut self, heads: &[&[u8]]) {
+        self.lens.iter_mut().zip(heads).for_each(|(len, head)| *len = head.len() as u32);
+    }
+
+    /// Bytes of the packets at these places.
     pub fn bytes(&self, places: u32) -> u64 {
         netdev::burst::places(places).filter_map(|p| self.lens.get(p)).map(|len| u64::from(*len)).sum()
     }
@@ -277,9 +334,7 @@ impl Lane {
     /// What is done with all runs of the batch, if it is the same.
     #[inline]
     pub fn only_way(&self) -> Option<Way> {
-        let out = |run: &Run| self.slots.get(run.slot).map_or(ELSEWHERE, |s| s.out);
-        let first = out(self.runs.first()?);
-        self.runs.iter().all(|r| out(r) == first).then(|| way(first))
+        self.only
     }
 
     /// Counts a packet of no run for a slot, which stays until the next batch. Returns whether it is counted.
@@ -363,6 +418,7 @@ impl Lane {
         self.signatures.clear();
         self.slots.clear();
         self.runs.clear();
+        self.only = None;
         self.singles.clear();
     }
 }

@@ -152,7 +152,11 @@ proptest! {
             }
         }
         let heads: Vec<&[u8]> = batch.iter().map(Vec::as_slice).collect();
+        // The second of these goes on with the last run of the first.
+        lane.look(IN, &heads, 0);
+        let heads: Vec<&[u8]> = heads.into_iter().rev().collect();
         let seen = lane.look(IN, &heads, 0);
+        lane.note_lens(&heads);
         let of_shape = |i: &usize| words(heads[*i]).is_some();
         let mut places = 0;
         for run in lane.runs() {
@@ -189,6 +193,28 @@ fn to(port: u32, dst: u32, bits: u32) -> Arc<Megaflow> {
 }
 
 const NINE: Option<Way> = Some(Way::Out(PortNo(9)));
+
+#[test]
+fn batches_that_go_on_as_before_are_whole() {
+    let (mut lane, flow) = (Lane::new(Seed::get()), to(9, 0, 0));
+    learn(&mut lane, &udp(1), &flow);
+    let frames: Vec<Vec<u8>> = (0..BATCH_LEN as u32).map(udp).collect();
+    let heads: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+    let mut passed = 0;
+    for n in [BATCH_LEN, BATCH_LEN, 5, 1, BATCH_LEN] {
+        let seen = lane.look(IN, &heads[..n], 0);
+        assert_eq!(seen, Seen { odd: 0, unknown: 0, bytes: 60 * n as u64 });
+        assert_eq!((lane.only_way(), lane.runs().len()), (NINE, 1));
+        assert_eq!(lane.runs()[0].sum.places, all_places(n));
+        lane.credit(Tally { now_ms: 5, is_owner: true });
+        passed += n as u64;
+        assert_eq!((flow.stats.get().packets, flow.stats.get().bytes), (passed, 60 * passed));
+    }
+    assert_eq!(lane.look(IN + 1, &heads, 0).unknown, u32::MAX);
+    assert_eq!(lane.look(IN, &heads, 0).unknown, 0);
+    flow.dead.store(true, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!((lane.look(IN, &heads, 1).unknown, lane.only_way()), (u32::MAX, Some(Way::Elsewhere)));
+}
 
 #[test]
 fn the_dead_are_not_followed_and_are_let_go() {

@@ -1,6 +1,6 @@
 //! The common shape of packets: five words of their own bytes.
 
-use crate::cpu::{WIDE, differs};
+use crate::cpu::{Alike, Like, WIDE, alike};
 use flow::{EthAddr, Flow, Mask, Tunnel};
 use packet::{Checksum, Packet};
 
@@ -204,16 +204,14 @@ impl<'a> Template<'a> {
         (self.least != NO_TEMPLATE).then_some(self.bytes)
     }
 
-    /// The TCP flags of a frame that is of the shape and agrees with the template in all that counts. `None` says
-    /// that the frame is to be looked at more closely.
+    /// The first of `frames` that are of the shape and agree with the template in all that counts, with their TCP flags.
+    /// The frame behind them is to be looked at more closely.
     #[inline(always)]
-    pub fn admits(&self, frame: &[u8]) -> Option<u16> {
-        let bytes = frame.first_chunk::<WIDE>()?;
-        let total = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
-        let fits = total >= self.least && total + ETHERNET <= frame.len();
-        if differs(bytes, self.bytes, self.mask) || !fits {
-            return None;
+    pub fn admits(&self, frames: &[&[u8]]) -> Alike {
+        if self.least == NO_TEMPLATE {
+            return Alike::default();
         }
-        Some(u16::from_be_bytes([bytes[46], bytes[47]]) & self.flags)
+        let found = alike(frames, Like { bytes: self.bytes, mask: self.mask, least: self.least });
+        Alike { flags: found.flags & self.flags, ..found }
     }
 }

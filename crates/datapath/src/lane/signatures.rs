@@ -1,6 +1,6 @@
 //! From a signature to a slot: buckets of one cache line.
 
-use crate::cpu::prefetch;
+use crate::cpu::{equal, prefetch};
 
 /// Signatures in a bucket.
 const WAYS: usize = 8;
@@ -31,7 +31,7 @@ fn tag(signature: u64) -> u32 {
 /// The ways with this tag, as bits.
 #[inline(always)]
 fn tagged(bucket: &Bucket, tag: u32) -> u32 {
-    (0..WAYS).fold(0, |bits, i| bits | u32::from(bucket[i] == tag) << i)
+    bucket.first_chunk::<WAYS>().map_or(0, |tags| equal(tags, tag))
 }
 
 #[inline(always)]
