@@ -408,10 +408,15 @@ impl FrameBurst {
 /// What a device says of the bytes that it received.
 const OF_DATA: u64 = raw::SHIM_RX_RSS_HASH | raw::SHIM_RX_L4_CKSUM_MASK;
 
-/// Whether a buffer is in one piece and nobody else's.
+/// Zero if a buffer is in one piece and nobody else's.
+#[inline(always)]
+fn oddity(m: &raw::rte_mbuf) -> u64 {
+    u64::from((m.nb_segs ^ 1) | (m.refcnt ^ 1)) | m.ol_flags & raw::SHIM_INDIRECT
+}
+
 #[inline(always)]
 fn is_plain(m: &raw::rte_mbuf) -> bool {
-    (m.nb_segs ^ 1) | (m.refcnt ^ 1) == 0 && m.ol_flags & raw::SHIM_INDIRECT == 0
+    oddity(m) == 0
 }
 
 impl Burst for FrameBurst {
@@ -426,12 +431,14 @@ impl Burst for FrameBurst {
             self.heads_left(heads);
             return;
         }
-        let mut longest = 0;
+        let (mut longest, mut odd) = (0, 0);
         for (head, frame) in heads.iter_mut().zip(&self.frames).take(self.n) {
             // SAFETY: the buffer is there, as all are, and owned by this object.
             let m = unsafe { &**frame };
-            longest = longest.max(m.pkt_len);
-            let len = if is_plain(m) { m.data_len } else { 0 };
+            let oddity = oddity(m);
+            odd |= oddity;
+            let len = if oddity == 0 { m.data_len } else { 0 };
+            longest = longest.max(len);
             // SAFETY: `data_len` bytes from `data_off` on were received into the buffer, which nobody changes
             // while this object is borrowed.
             *head = unsafe {
@@ -440,7 +447,8 @@ impl Burst for FrameBurst {
                 std::slice::from_raw_parts(start, len.into())
             };
         }
-        self.longest = longest as usize;
+        // A packet in one piece is as long as the piece.
+        self.longest = if odd == 0 { longest.into() } else { usize::MAX };
     }
 
     fn take(&mut self, place: usize) -> Option<Packet> {
