@@ -1,7 +1,7 @@
 //! A started port and its queues.
 
 use crate::ffi::mempool::Mempool;
-use crate::ffi::port::{ENOTSUP, Errno, Info, Port, Setup};
+use crate::ffi::port::{EBUSY, ENOTSUP, Errno, Info, Port, Setup};
 use crate::ffi::queue::{FrameBurst, Queues, Refused, Rx, Sent, Started};
 use crate::ffi::text::strerror;
 use crate::shaping::Shaper;
@@ -18,6 +18,9 @@ use tracing::{error, info, warn};
 /// How often a bond gets to send what LACP wants sent; its state machine wants it every 100 ms.
 const STIR: Duration = Duration::from_millis(10);
 const BOND: &str = "net_bonding";
+/// If a capture does not fit into the port's mempool (`infinite_rx`), this driver frees its ring of buffers, and once more
+/// when the port is closed; set up again, it has read all of the capture and finds nothing.
+const PCAP: &str = "net_pcap";
 
 /// Software counters; they go on over restarts of the port.
 #[derive(Debug, Default)]
@@ -148,6 +151,9 @@ fn start(
     info: &mut Info,
     mempool: Arc<Mempool>,
 ) -> Result<Started, Errno> {
+    if port.is_kept() {
+        return Err(EBUSY);
+    }
     let mut queues = Queues {
         n_rxq: shape.n_rxq.min(info.max_rx_queues),
         n_txq: shape.n_txq.min(info.max_tx_queues),
@@ -181,6 +187,9 @@ fn start(
                 ("txq", queue)
             }
             Err(Refused::Rx(queue, e)) => {
+                if info.driver == PCAP {
+                    port.keep();
+                }
                 (queues.n_rxq, last) = (queue, e);
                 ("rxq", queue)
             }

@@ -63,12 +63,12 @@ impl Drop for Wires {
     }
 }
 
-/// A capture file of [`FRAMES`] UDP packets of 60 bytes.
-fn capture(sandbox: &Sandbox) -> String {
-    let path = sandbox.path("frames.pcap");
+/// A capture file of so many UDP packets of 60 bytes.
+fn capture(sandbox: &Sandbox, frames: u32) -> String {
+    let path = sandbox.path(&format!("{frames}.pcap"));
     let mut file: Vec<u8> =
         [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65_535, 1].iter().flat_map(|w| w.to_le_bytes()).collect();
-    for i in 0..FRAMES {
+    for i in 0..frames {
         let mut frame =
             vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 17, 0, 0];
         frame.extend([10, 0, 0, i as u8, 10, 1, 0, 1, 4, 0, 0, 53, 0, 26, 0, 0]);
@@ -88,7 +88,7 @@ fn keys(sandbox: &Sandbox, interface: &str, column: &str) -> BTreeSet<String> {
 }
 
 fn forwards(sandbox: &Sandbox) {
-    let pcap = capture(sandbox);
+    let pcap = capture(sandbox, FRAMES);
     assert_eq!(
         add(sandbox, "in", &format!("net_pcap0,rx_pcap={pcap},infinite_rx=1"), &["ofport_request=1"]),
         "[]"
@@ -97,6 +97,20 @@ fn forwards(sandbox: &Sandbox) {
     sandbox.ofctl(&["add-flow", "br0", "in_port=1,actions=2"]);
     sandbox.vsctl(&["set", "Open_vSwitch", ".", "other_config:stats-update-interval=5000"]);
     sandbox.until("packets arrive", || sandbox.statistic("out", "tx_packets") > 1000);
+}
+
+#[test]
+fn a_capture_that_does_not_fit_costs_its_port_alone() {
+    let Some(_alone) = ready() else { return };
+    let sandbox = start(daemon_binary());
+    // A port of such an MTU has 16,384 buffers.
+    let device = format!("net_pcap1,rx_pcap={},infinite_rx=1", capture(&sandbox, 20_000));
+    for why in ["Invalid argument", "Device or resource busy"] {
+        let error = add(&sandbox, "big", &device, &["mtu_request=1400"]);
+        assert!(error.contains(why), "{error}");
+        sandbox.vsctl(&["del-port", "br0", "big"]);
+    }
+    forwards(&sandbox);
 }
 
 #[test]

@@ -17,11 +17,13 @@ pub struct Port(pub(super) u16);
 /// An errno.
 pub type Errno = c_int;
 pub const ENOTSUP: Errno = 95;
-const EBUSY: Errno = 16;
+pub const EBUSY: Errno = 16;
 
 const PORTS_MAX: usize = raw::RTE_MAX_ETHPORTS as usize;
 /// Ports that are set up, or being closed: whoever does either has set the port's flag.
 static IN_USE: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
+/// Ports that are never closed.
+static KEPT: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
 /// Held where devices come and go, and where they are looked for.
 static DEVICES: Mutex<()> = Mutex::new(());
 /// Held by those who look at a device's memory, and by who takes a device away. One that comes disturbs nobody.
@@ -255,10 +257,24 @@ impl Port {
         check(unsafe { raw::rte_eth_dev_reset(self.0) })
     }
 
+    /// Has the port stay for ever, of no use to anybody: its driver would not survive its end.
+    pub fn keep(self) {
+        if let Some(kept) = KEPT.get(usize::from(self.0)) {
+            kept.store(true, Ordering::Release);
+        }
+    }
+
+    pub fn is_kept(self) -> bool {
+        KEPT.get(usize::from(self.0)).is_some_and(|k| k.load(Ordering::Acquire))
+    }
+
     /// Closes the port, and with `remove` takes its device out of DPDK, with the other ports of it. None of
     /// them may be started.
     pub fn close(self, remove: bool) -> Result<(), Errno> {
         let ports = if remove { self.siblings() } else { vec![self] };
+        if ports.iter().any(|p| p.is_kept()) {
+            return Err(EBUSY);
+        }
         let _claims = ports.into_iter().map(Claim::new).collect::<Result<Vec<_>, _>>()?;
         let _devices = DEVICES.lock();
         let _memory = MEMORY.write();
