@@ -3,8 +3,14 @@
 //!
 //! `p2p [flows,... [rules,...]]`: e.g. `p2p 1,1000 one,prefixes`. Needs root, about 700 MiB of free hugepages,
 //! Debian's packages `openvswitch-switch-dpdk` and `dpdk-dev`, and `target/release/ovs-vswitchd` (or
-//! `OVS_RS_VSWITCHD`); run it under `unshare -n` where another switch is. Core 1 forwards. Rates are packets per second of the forwarding thread's processor time, so
-//! that what else runs on the machine counts little; cycles are those of the time stamp counter.
+//! `OVS_RS_VSWITCHD`); run it under `unshare -n` where another switch is. Core 1 forwards. Rates are packets per second of
+//! the forwarding thread's processor time, so that what else runs on the machine counts little; cycles are those of the
+//! time stamp counter.
+//!
+//! `net_pcap` keeps a whole capture in buffers of its port's mempool, of which Open vSwitch gives one at most 262,144. So a
+//! million flows come in by four ports, each with a mempool of its own, which a port has if no other has its MTU (rounded
+//! up to a kilobyte). That takes 2,150 free hugepages of 2 MiB (`sysctl vm.nr_hugepages=2300`); with fewer there is no
+//! figure but the reason. testpmd gets the same captures on as many ports, all from one mempool.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
@@ -13,20 +19,31 @@ use benches::{our_daemon, thread_seconds, tsc_hz, write_pcap};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::Sandbox;
 
 const STOCK: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 const FLOWS: [u32; 5] = [1, 1_000, 10_000, 100_000, 1_000_000];
 const WARM: Duration = Duration::from_millis(1_500);
 const MEASURE: Duration = Duration::from_secs(2);
+/// How long a port with its capture may take to come; a daemon that has died says nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Buffers of a mempool, and frames that a port keeps of them: threads, queues and packets under way want some.
+const BUFFERS: u32 = 262_144;
+const PER_PORT: u32 = 250_000;
+/// The MTU of an input port and what is added for each one more; what a buffer has besides: headroom, room for tags, heads.
+const MTU: u32 = 1_500;
+const MTU_STEP: u32 = 1_024;
+const BESIDES: u32 = 868;
+/// Hugepages that a daemon needs besides buffers.
+const SPARE_PAGES: u32 = 40;
 /// Processor time below which a rate says nothing.
 const TOO_SHORT: f64 = 0.05;
-const SOURCE: &str = "net_pcap0";
-const SINK: &str = "net_null0,no-rx=1";
+/// The number of the output port; those of the input ports are 1, and those behind it.
+const OUT: u32 = 2;
 /// Of the shape `prefixes`.
 const LENGTHS: std::ops::RangeInclusive<u32> = 9..=32;
 const PER_LENGTH: u32 = 64;
@@ -34,7 +51,7 @@ const PER_LENGTH: u32 = 64;
 /// The rules that decide where packets go.
 type Rules = fn() -> Vec<String>;
 const SHAPES: [(&str, Rules); 3] = [
-    ("one", || vec!["in_port=1,actions=output:2".to_owned()]),
+    ("one", || vec!["actions=output:2".to_owned()]),
     ("subnets", || {
         let rule = |i: u32| format!("priority=10,ip,nw_src={}/27,actions=output:2", ip(source(i * 32)));
         (0..32).map(rule).collect()
@@ -85,14 +102,51 @@ fn rate(packets: f64, seconds: f64) -> Rate {
     if seconds < TOO_SHORT { Err("no time".to_owned()) } else { Ok(packets / seconds) }
 }
 
+fn source_device(at: usize, pcap: &Path) -> String {
+    format!("net_pcap{at},rx_pcap={},infinite_rx=1", pcap.display())
+}
+
+fn sink_device(at: usize) -> String {
+    format!("net_null{at},no-rx=1")
+}
+
+/// The captures of so many flows, one for each input port; written if they are not there.
+fn captures(dir: &Path, flows: u32) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for port in 0..flows.div_ceil(PER_PORT) {
+        let file = dir.join(format!("{flows}-{port}.pcap"));
+        if !file.exists() {
+            let begin = port * PER_PORT;
+            write_pcap(&file, (begin..flows.min(begin + PER_PORT)).map(frame));
+        }
+        files.push(file);
+    }
+    files
+}
+
+/// Whether there are hugepages for the buffers of so many input ports.
+fn has_room(ports: usize) -> Result<(), String> {
+    let bytes: u64 = (0..ports as u32).map(|at| u64::from(BUFFERS) * u64::from(mtu(at) + BESIDES)).sum();
+    let needed = bytes.div_ceil(2 << 20) + u64::from(SPARE_PAGES);
+    let text = fs::read_to_string("/proc/meminfo").unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix("HugePages_Free:")).unwrap_or("0");
+    let free: u64 = line.trim().parse().unwrap();
+    if free < needed { Err(format!("{needed} hugepages are needed, {free} are free")) } else { Ok(()) }
+}
+
+/// Of an input port.
+fn mtu(at: u32) -> u32 {
+    MTU + at * MTU_STEP
+}
+
 fn sent(sandbox: &Sandbox) -> f64 {
-    let text = sandbox.ofctl(&["dump-ports", "br0", "2"]);
+    let text = sandbox.ofctl(&["dump-ports", "br0", &OUT.to_string()]);
     let at = text.split("tx pkts=").nth(1).unwrap();
     at.split(',').next().unwrap().trim().parse().unwrap()
 }
 
-/// A switch with one bridge and a polling thread on core 1.
-fn switch(daemon: &Path) -> Sandbox {
+/// A switch with one bridge and a polling thread on core 1, with these captures at its input ports.
+fn switch(daemon: &Path, captures: &[PathBuf]) -> Result<Sandbox, String> {
     let sandbox = Sandbox::with_daemon(daemon, &["--disable-system"]);
     sandbox.vsctl(&[
         "set",
@@ -111,17 +165,30 @@ fn switch(daemon: &Path) -> Sandbox {
         "datapath_type=netdev",
         "fail_mode=secure",
     ]);
-    add_port(&sandbox, "out", SINK, 2);
-    sandbox
+    add_port(&sandbox, "out", &sink_device(0), OUT, MTU)?;
+    for (at, pcap) in (0..).zip(captures) {
+        let number = if at == 0 { 1 } else { OUT + at };
+        add_port(&sandbox, &format!("in{at}"), &source_device(at as usize, pcap), number, mtu(at))?;
+    }
+    Ok(sandbox)
 }
 
-/// Adds a `dpdk` port; returns `Interface.error`.
-fn add_port(sandbox: &Sandbox, name: &str, devargs: &str, number: u32) -> String {
-    let options = format!("options:dpdk-devargs=\"{devargs}\"");
-    let number = format!("ofport_request={number}");
-    let set = ["--", "set", "Interface", name, "type=dpdk", &options, &number];
-    let _ = sandbox.command("ovs-vsctl").args([&["add-port", "br0", name], &set[..]].concat()).output();
-    sandbox.get("Interface", name, "error").trim().replace("[]", "")
+/// Adds a `dpdk` port.
+fn add_port(sandbox: &Sandbox, name: &str, devargs: &str, number: u32, mtu: u32) -> Result<(), String> {
+    let patience = PATIENCE.as_secs().to_string();
+    let [options, number, mtu] = [
+        format!("options:dpdk-devargs=\"{devargs}\""),
+        format!("ofport_request={number}"),
+        format!("mtu_request={mtu}"),
+    ];
+    let add = ["-t", &patience, "add-port", "br0", name, "--", "set", "Interface", name, "type=dpdk"];
+    let mut command = sandbox.command("ovs-vsctl");
+    let answer = command.args(add).args([options, number, mtu]).output().map_err(|e| e.to_string())?;
+    if answer.status.code().is_none() {
+        return Err(format!("port {name}: no answer in {patience} s; the daemon may have died"));
+    }
+    let error = sandbox.get("Interface", name, "error").trim().replace("[]", "");
+    if error.is_empty() { Ok(()) } else { Err(error) }
 }
 
 fn through_switch(sandbox: &Sandbox, rules: &[String]) -> Rate {
@@ -136,15 +203,23 @@ fn through_switch(sandbox: &Sandbox, rules: &[String]) -> Rate {
     rate(sent(sandbox) - packets, thread_seconds(pid, "pmd-c") - time)
 }
 
-/// What DPDK does alone.
-fn floor(pcap: &Path) -> Rate {
+/// What DPDK does alone: each input port has a sink of its own, as ports are forwarded in pairs.
+fn floor(captures: &[PathBuf]) -> Rate {
+    has_room(captures.len())?;
     let mut command = Command::new("dpdk-testpmd");
     command.args(["--in-memory", "-l", "0,1", "--no-pci"]);
-    command.args(["--vdev", &format!("{SOURCE},rx_pcap={},infinite_rx=1", pcap.display()), "--vdev", SINK]);
-    command.args(["--", "--forward-mode=io", "--total-num-mbufs=262144"]);
+    for (at, pcap) in captures.iter().enumerate() {
+        command.args(["--vdev", &source_device(at, pcap), "--vdev", &sink_device(at)]);
+    }
+    let buffers = BUFFERS * captures.len() as u32;
+    command.args(["--", "--forward-mode=io", &format!("--total-num-mbufs={buffers}")]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(|e| e.to_string())?;
-    sleep(Duration::from_secs(2) + MEASURE);
+    let begin = Instant::now();
+    while thread_seconds(child.id(), "rte-worker") < TOO_SHORT && begin.elapsed() < PATIENCE {
+        sleep(Duration::from_millis(100));
+    }
+    sleep(MEASURE);
     let time = thread_seconds(child.id(), "rte-worker");
     child.stdin.take().unwrap().write_all(b"\n").unwrap();
     let text = String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned();
@@ -154,19 +229,10 @@ fn floor(pcap: &Path) -> Rate {
     rate(packets[..end].parse().unwrap(), time)
 }
 
-fn measure(daemon: &Path, flows: &[u32], shapes: &[&str], dir: &Path) -> Vec<Rate> {
-    let sandbox = switch(daemon);
-    let mut all = Vec::new();
-    for n in flows {
-        let pcap = dir.join(format!("{n}.pcap"));
-        let error =
-            add_port(&sandbox, "in", &format!("{SOURCE},rx_pcap={},infinite_rx=1", pcap.display()), 1);
-        for (_, rules) in SHAPES.iter().filter(|(name, _)| shapes.contains(name)) {
-            all.push(if error.is_empty() { through_switch(&sandbox, &rules()) } else { Err(error.clone()) });
-        }
-        sandbox.vsctl(&["del-port", "br0", "in"]);
-    }
-    all
+fn measure(daemon: &Path, captures: &[PathBuf], shapes: &[&str]) -> Vec<Rate> {
+    let sandbox = has_room(captures.len()).and_then(|()| switch(daemon, captures));
+    let chosen = SHAPES.iter().filter(|(name, _)| shapes.contains(name));
+    chosen.map(|(_, rules)| through_switch(sandbox.as_ref().map_err(String::clone)?, &rules())).collect()
 }
 
 fn show(rate: &Rate, hz: f64) -> String {
@@ -191,30 +257,27 @@ fn main() {
     let named = args.next().unwrap_or_else(|| SHAPES.map(|(name, _)| name).join(","));
     let shapes: Vec<&str> = named.split(',').collect();
     let directory = tempfile::tempdir().unwrap();
-    for n in &flows {
-        write_pcap(&directory.path().join(format!("{n}.pcap")), (0..*n).map(frame));
-    }
     // Files in the run directory are named for the program.
     let stock = directory.path().join("ovs-vswitchd");
     symlink(STOCK, &stock).unwrap();
     let hz = tsc_hz();
-    let theirs = measure(&stock, &flows, &shapes, directory.path());
-    let ours = measure(&our_daemon(), &flows, &shapes, directory.path());
     println!("Mpps (cycles per packet) on one core, 64 B\n");
     println!("| flows | rules | Debian's | ours | ratio | testpmd |\n|---:|---|---:|---:|---:|---:|");
-    let cells = flows.iter().flat_map(|n| shapes.iter().map(move |s| (n, s)));
     let mut reasons = Vec::new();
-    let mut last = (0, Err(String::new()));
-    for ((n, shape), (theirs, ours)) in cells.zip(theirs.iter().zip(&ours)) {
-        if last.0 != *n {
-            last = (*n, floor(&directory.path().join(format!("{n}.pcap"))));
+    for n in &flows {
+        let captures = captures(directory.path(), *n);
+        let theirs = measure(&stock, &captures, &shapes);
+        let ours = measure(&our_daemon(), &captures, &shapes);
+        let floor = floor(&captures);
+        for ((shape, theirs), ours) in shapes.iter().zip(&theirs).zip(&ours) {
+            let [a, b, c] = [theirs, ours, &floor].map(|r| show(r, hz));
+            println!("| {n} | {shape} | {a} | {b} | {} | {c} |", ratio(ours, theirs));
+            let why = [("Debian's", theirs), ("ours", ours), ("testpmd", &floor)];
+            reasons.extend(
+                why.iter().filter_map(|(who, r)| Some(format!("{n} {shape}, {who}: {}", r.as_ref().err()?))),
+            );
         }
-        let [a, b, c] = [theirs, ours, &last.1].map(|r| show(r, hz));
-        println!("| {n} | {shape} | {a} | {b} | {} | {c} |", ratio(ours, theirs));
-        let why = [("Debian's", theirs), ("ours", ours), ("testpmd", &last.1)];
-        reasons.extend(
-            why.iter().filter_map(|(who, r)| Some(format!("{n} {shape}, {who}: {}", r.as_ref().err()?))),
-        );
+        captures.iter().for_each(|file| fs::remove_file(file).unwrap());
     }
     reasons.iter().for_each(|why| println!("\n{why}"));
 }
