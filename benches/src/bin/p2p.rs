@@ -31,6 +31,8 @@ const WARM: Duration = Duration::from_millis(1_500);
 const MEASURE: Duration = Duration::from_secs(2);
 /// How long a port with its capture may take to come; a daemon that has died says nothing.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long hugepages may take to be free.
+const ROOM: Duration = Duration::from_secs(5);
 /// Buffers of a mempool, and frames that a port keeps of them: threads, queues and packets under way want some.
 const BUFFERS: u32 = 262_144;
 const PER_PORT: u32 = 250_000;
@@ -124,14 +126,27 @@ fn captures(dir: &Path, flows: u32) -> Vec<PathBuf> {
     files
 }
 
-/// Whether there are hugepages for the buffers of so many input ports.
+/// Waits for hugepages for the buffers of so many input ports; a process that has just ended may have some still.
 fn has_room(ports: usize) -> Result<(), String> {
     let bytes: u64 = (0..ports as u32).map(|at| u64::from(BUFFERS) * u64::from(mtu(at) + BESIDES)).sum();
     let needed = bytes.div_ceil(2 << 20) + u64::from(SPARE_PAGES);
+    let begin = Instant::now();
+    loop {
+        let free = free_hugepages();
+        if free >= needed {
+            return Ok(());
+        }
+        if begin.elapsed() >= ROOM {
+            return Err(format!("{needed} hugepages are needed, {free} are free"));
+        }
+        sleep(Duration::from_millis(200));
+    }
+}
+
+fn free_hugepages() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap();
     let line = text.lines().find_map(|l| l.strip_prefix("HugePages_Free:")).unwrap_or("0");
-    let free: u64 = line.trim().parse().unwrap();
-    if free < needed { Err(format!("{needed} hugepages are needed, {free} are free")) } else { Ok(()) }
+    line.trim().parse().unwrap()
 }
 
 /// Of an input port.
