@@ -27,6 +27,8 @@ pub struct Wire {
     pub asked_in_vain: AtomicU64,
     /// Leaves the descriptor readable when a queue is empty, like that of a device that is gone.
     pub is_stuck: AtomicBool,
+    /// Its first queue is never empty.
+    pub is_endless: AtomicBool,
 }
 
 struct Queue {
@@ -49,6 +51,7 @@ impl Wire {
             forget,
             asked_in_vain: AtomicU64::new(0),
             is_stuck: AtomicBool::new(false),
+            is_endless: AtomicBool::new(false),
         })
     }
 
@@ -134,6 +137,9 @@ impl RxQueue for FakeRx {
         if self.0.is_stuck.load(Ordering::SeqCst) && queue.waiting.is_empty() {
             self.0.asked_in_vain.fetch_add(1, Ordering::SeqCst);
             return 0;
+        }
+        while self.1 == 0 && self.0.is_endless.load(Ordering::SeqCst) && !batch.is_full() {
+            batch.push(Packet::from_slice(&udp(1, 60)));
         }
         while !batch.is_full() {
             let Some(packet) = queue.waiting.pop() else {

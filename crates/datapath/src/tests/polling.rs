@@ -4,6 +4,7 @@ use super::fake::*;
 use crate::{AutoBalance, Core, Datapath, PerfShown, PollConfig};
 use dpif::*;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 const PACKETS: u64 = 2_000;
@@ -74,6 +75,18 @@ fn queues_of_an_overloaded_thread_move_without_loss() {
     });
     assert_eq!(dp.drops(), []);
     assert_eq!(places(&dp), 1, "one queue each");
+}
+
+#[test]
+fn a_queue_that_is_never_empty_leaves_others_their_turn() {
+    let (a, b, dp) = rig();
+    dp.configure_polling(PollConfig { pmd_cores: Some(vec![0]), ..dp.polling_config() });
+    a.is_endless.store(true, Ordering::SeqCst);
+    eventually("the flood passes", || b.count() > PACKETS);
+    a.arrive(1, &udp(2, 60));
+    eventually("the other queue's turn", || a.backlog() == 0);
+    a.is_endless.store(false, Ordering::SeqCst);
+    assert!(number(&dp.pmd_stats_show(None), "packets received") > PACKETS);
 }
 
 #[test]
