@@ -35,7 +35,7 @@ pub struct DpdkDevice {
 struct State {
     devargs: Option<String>,
     port: Option<Port>,
-    /// The device came by [`port::attach`] and goes with us.
+    /// The device came by [`Dpdk::attach`] and goes with us.
     attached: bool,
     wanted: Shape,
     wanted_mac: Option<EthAddr>,

@@ -20,3 +20,4 @@ mod status;
 
 pub use context::{Dpdk, Startup};
 pub use ffi::eal::version;
+pub use prepare::Expected;

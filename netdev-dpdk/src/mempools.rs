@@ -56,6 +56,20 @@ struct Shared {
     pool: Arc<Mempool>,
 }
 
+impl Shared {
+    /// A port has it, or some of its buffers are not back yet.
+    fn is_used(&self) -> bool {
+        Arc::strong_count(&self.pool) > 1 || !self.pool.is_full()
+    }
+}
+
+/// A pool that could not be made.
+struct Refused {
+    pool: String,
+    count: u32,
+    why: MempoolError,
+}
+
 /// A size that the user wants shared pools to have (`shared-mempool-config`); no node stands for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct UserSize {
@@ -83,6 +97,31 @@ impl Mempools {
 
     /// A pool for a port; made if there is none that fits.
     pub fn get(&self, name: &str, need: Need) -> Result<Arc<Mempool>, String> {
+        self.find_or_make(name, need).map_err(|Refused { pool, count, why }| {
+            error!(
+                target: "netdev_dpdk",
+                "Failed to create mempool \"{pool}\" with a request of {count} mbufs"
+            );
+            strerror(match why {
+                MempoolError::NoMemory => 12,
+                MempoolError::Other(errno) => errno,
+            })
+        })
+    }
+
+    /// Makes the pool that a port will share before it asks. What does not work is said when it asks.
+    pub fn prepare(&self, name: &str, need: Need) {
+        if !self.per_port {
+            let _ = self.find_or_make(name, need);
+        }
+    }
+
+    /// Lets go of pools that no port has.
+    pub fn tidy(&self) {
+        self.pools.lock().retain(Shared::is_used);
+    }
+
+    fn find_or_make(&self, name: &str, need: Need) -> Result<Arc<Mempool>, Refused> {
         let mtu = if self.per_port { adjusted(need.mtu) } else { self.shared_mtu(need) };
         let mut pools = self.pools.lock();
         let fits = |p: &&Shared| p.mtu == mtu && p.socket == need.socket;
@@ -91,7 +130,7 @@ impl Mempools {
             return Ok(shared.pool.clone());
         }
         // Pools of ports that are gone, if their buffers are back.
-        pools.retain(|p| Arc::strong_count(&p.pool) > 1 || !p.pool.is_full());
+        pools.retain(Shared::is_used);
         let pool = Arc::new(self.create(name, mtu, need)?);
         pools.push(Shared { mtu, socket: need.socket, pool: pool.clone() });
         Ok(pool)
@@ -116,7 +155,7 @@ impl Mempools {
         }
     }
 
-    fn create(&self, name: &str, mtu: u32, need: Need) -> Result<Mempool, String> {
+    fn create(&self, name: &str, mtu: u32, need: Need) -> Result<Mempool, Refused> {
         let mut count = self.count(need);
         let room = u16::try_from(mtu + OVERHEAD).unwrap_or(u16::MAX);
         loop {
@@ -127,16 +166,7 @@ impl Mempools {
                     return Ok(pool);
                 }
                 Err(MempoolError::NoMemory) if count / 2 >= COUNT_MIN => count /= 2,
-                Err(why) => {
-                    error!(
-                        target: "netdev_dpdk",
-                        "Failed to create mempool \"{pool_name}\" with a request of {count} mbufs"
-                    );
-                    return Err(strerror(match why {
-                        MempoolError::NoMemory => 12,
-                        MempoolError::Other(errno) => errno,
-                    }));
-                }
+                Err(why) => return Err(Refused { pool: pool_name, count, why }),
             }
         }
     }

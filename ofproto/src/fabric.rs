@@ -57,6 +57,8 @@ pub struct Rounds {
     pub done: u64,
     pub paused: bool,
     pub purge: bool,
+    /// To look at once whether there is something to do.
+    pub look: bool,
     pub stop: bool,
 }
 
@@ -243,6 +245,11 @@ impl Fabric {
         }
     }
 
+    /// Many changes are complete: the revalidator looks at them now, not at the next tick.
+    pub fn look_now(&self) {
+        self.steer(|rounds| rounds.look = true);
+    }
+
     /// Changes what the revalidator is to do.
     pub fn steer(&self, f: impl FnOnce(&mut Rounds)) {
         f(&mut self.rounds.lock());
@@ -253,12 +260,12 @@ impl Fabric {
     /// For the revalidator: waits up to `for_ms` of real time for something to do.
     pub fn next_order(&self, for_ms: u64) -> Rounds {
         let mut rounds = self.rounds.lock();
-        let idle = |r: &Rounds| !r.stop && !r.purge && (r.paused || r.asked <= r.done);
+        let idle = |r: &Rounds| !r.stop && !r.purge && !r.look && (r.paused || r.asked <= r.done);
         if idle(&rounds) {
             self.round_asked.wait_for(&mut rounds, std::time::Duration::from_millis(for_ms));
         }
         let order = Rounds { ..*rounds };
-        rounds.purge = false;
+        (rounds.purge, rounds.look) = (false, false);
         order
     }
 

@@ -8,10 +8,11 @@ pub const NONE: &str = "none";
 #[cfg(feature = "dpdk")]
 mod imp {
     use crate::bridge::Bridges;
+    use crate::config::DpdkPort;
     use datapath::PollConfig;
     use netdev::Env;
-    use netdev_dpdk::Startup;
     use netdev_dpdk::commands::COMMANDS;
+    use netdev_dpdk::{Expected, Startup};
     use std::collections::{BTreeMap, BTreeSet};
     use unixctl::Registry;
 
@@ -25,16 +26,16 @@ mod imp {
     pub struct Dpdk(Startup);
 
     impl Dpdk {
-        /// Starts DPDK when the database wants it, and tells it what else concerns it. `devices` are those that
-        /// ports will ask for, in that order (`dpdk-devargs`).
+        /// Starts DPDK when the database wants it, and tells it what else concerns it. `ports` are those that will
+        /// be opened, in that order.
         pub fn configure(
             &mut self,
             other_config: &BTreeMap<String, String>,
-            devices: Vec<String>,
+            ports: Vec<DpdkPort>,
             env: &Env,
         ) {
             if let Some(dpdk) = self.0.configure(other_config) {
-                dpdk.prepare(devices);
+                dpdk.prepare(ports.into_iter().map(expected).collect());
                 env.add_provider(dpdk.clone());
             }
             if let Some(dpdk) = self.0.get() {
@@ -45,6 +46,10 @@ mod imp {
         pub fn is_up(&self) -> bool {
             self.0.get().is_some()
         }
+    }
+
+    fn expected(port: DpdkPort) -> Expected {
+        Expected { name: port.name, devargs: port.devargs, mtu: port.mtu }
     }
 
     /// Threads that send: the polling ones and all others, which share a queue.
@@ -78,6 +83,7 @@ mod imp {
 #[cfg(not(feature = "dpdk"))]
 mod imp {
     use crate::bridge::Bridges;
+    use crate::config::DpdkPort;
     use netdev::Env;
     use std::collections::BTreeMap;
     use unixctl::Registry;
@@ -94,7 +100,7 @@ mod imp {
 
     impl Dpdk {
         /// Says once that there is no DPDK, if the database wants it.
-        pub fn configure(&mut self, other_config: &BTreeMap<String, String>, _: Vec<String>, _: &Env) {
+        pub fn configure(&mut self, other_config: &BTreeMap<String, String>, _: Vec<DpdkPort>, _: &Env) {
             let wanted = other_config.get("dpdk-init").is_some_and(|v| v.eq_ignore_ascii_case("true"));
             if wanted && !self.is_told {
                 self.is_told = true;

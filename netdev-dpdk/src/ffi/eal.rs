@@ -1,5 +1,6 @@
 //! The environment abstraction layer (EAL): start, log, dumps, threads.
 
+use super::attach;
 use super::mempool::Mempool;
 use super::raw;
 use super::text::{c_string, copy, strerror};
@@ -38,6 +39,13 @@ pub fn init(args: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+/// The machine's NUMA node, if it has but one.
+pub fn only_node() -> Option<u32> {
+    // SAFETY: both read what EAL found out when it started, and take any number.
+    let (nodes, first) = unsafe { (raw::rte_socket_count(), raw::rte_socket_id_by_idx(0)) };
+    u32::try_from(first).ok().filter(|_| nodes == 1)
+}
+
 extern "C" fn log(level: u32, text: *const c_char, len: usize) {
     if text.is_null() {
         return;
@@ -46,7 +54,10 @@ extern "C" fn log(level: u32, text: *const c_char, len: usize) {
     let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), len) };
     for line in String::from_utf8_lossy(bytes).lines().filter(|l| !l.is_empty()) {
         match level {
-            raw::RTE_LOG_DEBUG.. => tracing::debug!(target: "dpdk", "{line}"),
+            raw::RTE_LOG_DEBUG.. => {
+                attach::hear(line);
+                tracing::debug!(target: "dpdk", "{line}");
+            }
             raw::RTE_LOG_NOTICE | raw::RTE_LOG_INFO => tracing::info!(target: "dpdk", "{line}"),
             raw::RTE_LOG_WARNING => tracing::warn!(target: "dpdk", "{line}"),
             _ => tracing::error!(target: "dpdk", "{line}"),

@@ -1,9 +1,10 @@
 //! Ethernet ports of DPDK. Errors are errno values as DPDK returns them, made positive.
 
+use super::attach::{lists, quiet};
 use super::raw;
 use super::text::{c_string, copy};
 use flow::EthAddr;
-use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+use parking_lot::{RwLock, RwLockReadGuard};
 use std::ffi::{c_int, c_void};
 use std::mem::zeroed;
 use std::ptr::null;
@@ -24,8 +25,6 @@ const PORTS_MAX: usize = raw::RTE_MAX_ETHPORTS as usize;
 static IN_USE: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
 /// Ports that are never closed.
 static KEPT: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
-/// Held where devices come and go, and where they are looked for.
-static DEVICES: Mutex<()> = Mutex::new(());
 /// Held by those who look at a device's memory, and by who takes a device away. One that comes disturbs nobody.
 static MEMORY: RwLock<()> = RwLock::new(());
 
@@ -54,7 +53,7 @@ impl Drop for Claim {
     }
 }
 
-fn check(result: c_int) -> Result<(), Errno> {
+pub(super) fn check(result: c_int) -> Result<(), Errno> {
     if result < 0 { Err(result.saturating_neg()) } else { Ok(()) }
 }
 
@@ -129,7 +128,7 @@ pub fn all() -> Vec<Port> {
 
 /// The first port that matches device arguments.
 pub fn find(devargs: &str) -> Option<Port> {
-    let _devices = DEVICES.lock();
+    let _devices = lists();
     let devargs = c_string(devargs);
     // SAFETY: a plain C structure that all-zero bytes are valid for.
     let mut iterator: raw::rte_dev_iterator = unsafe { zeroed() };
@@ -145,14 +144,6 @@ pub fn find(devargs: &str) -> Option<Port> {
         raw::rte_eth_iterator_cleanup(&mut iterator);
         Some(Port(port)).filter(|p| p.is_valid())
     }
-}
-
-/// Attaches the device that `devargs` names.
-pub fn attach(devargs: &str) -> Result<(), Errno> {
-    let _devices = DEVICES.lock();
-    let devargs = c_string(devargs);
-    // SAFETY: a string that DPDK copies.
-    check(unsafe { raw::rte_dev_probe(devargs.as_ptr()) })
 }
 
 impl Port {
@@ -276,7 +267,7 @@ impl Port {
             return Err(EBUSY);
         }
         let _claims = ports.into_iter().map(Claim::new).collect::<Result<Vec<_>, _>>()?;
-        let _devices = DEVICES.lock();
+        let _devices = quiet();
         let _memory = MEMORY.write();
         let device = self.raw_info().map(|i| i.device).filter(|d| !d.is_null());
         // SAFETY: nobody uses the port's queues, or those of its siblings, while they are claimed here, nor

@@ -248,11 +248,12 @@ impl Bridges {
         self.around.flows_restored |= !self.desired.global.flow_restore_wait;
         self.set_tls();
         self.vhost.configure(&self.desired.global.other_config, &self.around.rundir, self.layers.env());
-        let devices = self.desired.dpdk_devices();
-        self.dpdk.configure(&self.desired.global.other_config, devices, self.layers.env());
+        let ports = self.desired.dpdk_ports();
+        self.dpdk.configure(&self.desired.global.other_config, ports, self.layers.env());
         self.reconciler.apply(&self.desired, &mut self.layers);
         // Ports that now want other queues get them; their links are reported below.
         self.layers.refresh_links();
+        self.layers.revise_flows();
         let batch = self.configuration_status();
         let number = self.session.status(batch);
         if self.start == Start::Waiting {

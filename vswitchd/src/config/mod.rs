@@ -77,12 +77,25 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// `dpdk-devargs` of all `dpdk` ports, in the order in which they will be opened.
-    pub fn dpdk_devices(&self) -> Vec<String> {
+    /// The `dpdk` ports that ask for a device, in the order in which ports are opened.
+    pub fn dpdk_ports(&self) -> Vec<DpdkPort> {
         let interfaces = self.bridges.values().flat_map(|bridge| bridge.interfaces.values());
         let ports = interfaces.filter(|interface| interface.kind == "dpdk");
-        ports.filter_map(|port| port.options.get("dpdk-devargs").cloned()).collect()
+        let port = |port: &InterfaceConfig| {
+            let devargs = port.options.get("dpdk-devargs").cloned()?;
+            Some(DpdkPort { name: port.name.clone(), devargs, mtu: port.mtu_request })
+        };
+        ports.filter_map(port).collect()
     }
+}
+
+/// What is known of a `dpdk` port before it is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DpdkPort {
+    pub name: String,
+    pub devargs: String,
+    /// `mtu_request`.
+    pub mtu: Option<u32>,
 }
 
 /// The SSL table's row.

@@ -75,6 +75,11 @@ impl Layers {
         &self.env
     }
 
+    /// A configuration is complete: flows that it changes are changed at once.
+    pub fn revise_flows(&self) {
+        self.domains.values().for_each(|domain| domain.fabric.look_now());
+    }
+
     /// The datapaths that exist, by type.
     pub fn domains(&self) -> impl Iterator<Item = (&str, &Domain)> {
         self.domains.iter().map(|(kind, domain)| (kind.as_str(), domain))
