@@ -43,6 +43,7 @@ mod port;
 mod saved;
 mod shared;
 mod show;
+mod spare;
 mod thread;
 mod threads;
 mod trail;

@@ -6,6 +6,7 @@ use crate::flow_table::{FlowTable, NewMegaflow};
 use crate::item::{Item, Items, PacketMeta};
 use crate::key::ufid_of;
 use crate::meter::Meters;
+use crate::spare::Spares;
 use crate::tuning::Tuning;
 use crate::upcall::{Line, Pending, PendingKind, UpcallQueues};
 use crate::worker::{Sink, View, Worker};
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     /// Dummy ports, which answer ARP out of their transmit queues and then want to be asked for it.
     pub dummies: RwLock<Vec<Arc<dyn Netdev>>>,
     pub tracking: Arc<Tracking>,
+    pub spares: Arc<Spares>,
 }
 
 /// Megaflows that a datapath holds unless told otherwise (`other_config:flow-limit`).
@@ -71,6 +73,7 @@ impl Shared {
             tuning: Tuning::new(),
             dummies: RwLock::default(),
             tracking,
+            spares: Arc::default(),
             meters,
             domain,
         })

@@ -4,6 +4,8 @@ use crate::attend::Desk;
 use crate::cores::PMD_NAME;
 use crate::counter::Counter;
 use crate::flow_table::FlowTable;
+use crate::key::Seed;
+use crate::lane::Lane;
 use crate::perf::{Perf, Recorder, Upcalls};
 use crate::port::LocalPort;
 use crate::shared::Shared;
@@ -152,7 +154,9 @@ pub(crate) fn start(
 ) -> io::Result<Handle> {
     let mail = Arc::new(Mailbox::default());
     let sink = Sink::Queue(Arc::clone(&shared.queues));
-    let worker = Worker::new(sink, kind.pmd(), &shared.tracking, &shared.meters);
+    let spare = kind.pmd().and_then(|_| shared.spares.take());
+    let lane = spare.unwrap_or_else(|| Lane::new(Seed::get()));
+    let worker = Worker::with_lane(sink, kind.pmd(), &shared.tracking, &shared.meters, lane);
     let stats = Arc::clone(&worker.stats);
     let since_ms = shared.clock.now_ms();
     let perf = Arc::new(Mutex::new(Perf::new(*shared.tuning.supervision.lock())));

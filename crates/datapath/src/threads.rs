@@ -40,6 +40,21 @@ impl Datapath {
         self.state.lock().config.clone()
     }
 
+    /// A port that is polled is about to come: what polling threads need is made meanwhile, if none is there yet.
+    /// [`Datapath::expect_none`] when it has come, or has not.
+    pub fn expect_polled(&self) {
+        let state = self.state.lock();
+        if state.pollers.is_empty() {
+            crate::huge_pages::begin();
+            self.shared.spares.expect(state.config.pmd_cores().len());
+        }
+    }
+
+    /// Forgets what was made for polling threads that did not come.
+    pub fn expect_none(&self) {
+        self.shared.spares.forget();
+    }
+
     /// Pins queues of a port to cores (`pmd-rxq-affinity`): queue to core.
     pub fn set_affinity(&self, no: PortNo, affinity: BTreeMap<usize, u32>) -> Result<(), PortError> {
         let mut state = self.state.lock();

@@ -136,6 +136,17 @@ pub(crate) type Groups = ArrayVec<Group, BATCH_LEN>;
 
 impl Worker {
     pub fn new(sink: Sink, pmd: Option<u32>, tracking: &Arc<Tracking>, meters: &Arc<Meters>) -> Self {
+        Self::with_lane(sink, pmd, tracking, meters, Lane::new(Seed::get()))
+    }
+
+    /// As [`Worker::new`], with a lane that is there already.
+    pub fn with_lane(
+        sink: Sink,
+        pmd: Option<u32>,
+        tracking: &Arc<Tracking>,
+        meters: &Arc<Meters>,
+        lane: Lane,
+    ) -> Self {
         Worker {
             ports: LocalPorts::default(),
             stats: Arc::default(),
@@ -144,7 +155,7 @@ impl Worker {
             vlan_limit: 2,
             meters: Arc::clone(meters),
             cache: FlowCache::new(),
-            lane: Lane::new(Seed::get()),
+            lane,
             trails: Trails::new(Seed::get().basis()),
             outers: None,
             dirty: Vec::new(),

@@ -64,7 +64,8 @@ pub fn keeps_to_itself(devargs: &str) -> bool {
 /// For EAL's log.
 pub(super) fn hear(message: &str) {
     if message.contains(AT_DRIVER) {
-        let _ = LISTS.try_with(|lists| lists.try_borrow_mut().ok().and_then(|mut lists| lists.take()));
+        let guard = LISTS.try_with(|lists| lists.try_borrow_mut().ok()?.take());
+        drop(guard);
     }
 }
 

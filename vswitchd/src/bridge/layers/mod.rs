@@ -244,6 +244,7 @@ impl Backend for Layers {
         for bridge in std::mem::take(&mut self.unlevel) {
             self.level_mtu(&bridge);
         }
+        self.domains.values().for_each(|domain| domain.datapath.expect_none());
         self.refresh_underlay();
     }
 

@@ -58,6 +58,9 @@ impl Layers {
             return Err(refused("File exists"));
         }
         let device = self.env.open(self.device_kind(bridge, config), name).map_err(|e| e.to_string())?;
+        if let Some((_, domain)) = self.home(bridge).filter(|_| device.is_polled()) {
+            domain.datapath.expect_polled();
+        }
         device.configure(&config.options).map_err(|e| e.to_string())?;
         let kind = self.bridges.get(bridge).map(|b| b.datapath_type.clone()).unwrap_or_default();
         let domain = self.domains.get_mut(&kind).ok_or_else(|| refused("No such device"))?;
