@@ -78,6 +78,8 @@ impl Layers {
     /// A configuration is complete: flows that it changes are changed at once.
     pub fn revise_flows(&self) {
         self.domains.values().for_each(|domain| domain.fabric.look_now());
+        // The thread that does it is often on our core, since others have polling threads.
+        std::thread::yield_now();
     }
 
     /// The datapaths that exist, by type.
@@ -244,6 +246,7 @@ impl Backend for Layers {
         for bridge in std::mem::take(&mut self.unlevel) {
             self.level_mtu(&bridge);
         }
+        self.revise_flows();
         self.domains.values().for_each(|domain| domain.datapath.expect_none());
         self.refresh_underlay();
     }
