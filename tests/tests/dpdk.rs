@@ -295,6 +295,40 @@ fn packets_come_and_go_by_other_ports() {
     }
 }
 
+/// Devices of a configuration are attached at the same time, where their driver allows it.
+#[test]
+fn ports_of_a_daemon_that_starts_have_their_own_devices() {
+    let Some(_alone) = ready() else { return };
+    let Some(wires) = Wires::new(4) else { return };
+    let mut sandbox = configured(Sandbox::in_namespace(&wires.near, &["--disable-system"]), "--no-pci");
+    let device = |i: usize| format!("net_af_packet{i},iface=w{i}");
+    for i in 0..4 {
+        assert_eq!(add(&sandbox, &format!("p{i}"), &device(i), &[]), "[]");
+    }
+    assert_eq!(add(&sandbox, "null", "net_null0", &["mtu_request=2000"]), "[]");
+    let error = add(&sandbox, "absent", "net_af_packet4,iface=nowhere", &[]);
+    assert!(error.contains("Error attaching device"), "{error}");
+    sandbox.kill_daemon();
+    sandbox.start_daemon();
+    let show = |i| {
+        let args = ["-n", &wires.near, "-br", "link", "show", &format!("w{i}")];
+        String::from_utf8_lossy(&Command::new("ip").args(args).output().unwrap().stdout).into_owned()
+    };
+    for i in 0..4 {
+        sandbox.until("the port has its device's address", || {
+            let mac = sandbox.get("Interface", &format!("p{i}"), "mac_in_use");
+            mac.len() > 10 && show(i).contains(mac.trim().trim_matches('"'))
+        });
+    }
+    assert_eq!(sandbox.get("Interface", "null", "mtu").trim(), "2000");
+    assert_eq!(sandbox.get("Interface", "absent", "error").trim(), error);
+    let error = add(&sandbox, "twice", &device(3), &[]);
+    assert!(error.contains("already in use by 'p3'"), "{error}");
+    sandbox.vsctl(&["del-port", "p3", "--", "del-port", "twice"]);
+    let refused = sandbox.appctl_output(&["netdev-dpdk/detach", "net_af_packet2"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is being used by the following interfaces: p2"));
+}
+
 /// 802.3ad on both ends: nothing passes a bond of mode 4 before its members are aggregated.
 #[test]
 fn a_bond_aggregates_and_outlives_a_member() {
