@@ -326,7 +326,9 @@ fn ports_of_a_daemon_that_starts_have_their_own_devices() {
     assert!(error.contains("already in use by 'p3'"), "{error}");
     sandbox.vsctl(&["del-port", "p3", "--", "del-port", "twice"]);
     let refused = sandbox.appctl_output(&["netdev-dpdk/detach", "net_af_packet2"]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("is being used by the following interfaces: p2"));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("is being used by the following interfaces: p2")
+    );
 }
 
 /// 802.3ad on both ends: nothing passes a bond of mode 4 before its members are aggregated.
