@@ -1,7 +1,8 @@
 //! From port to port: `net_pcap` (infinite_rx) to `net_null`, 64-byte frames, through our daemon, Debian's
 //! `ovs-vswitchd-dpdk` and `dpdk-testpmd` (io forwarding, the floor), in one run on one core.
 //!
-//! `p2p [flows,... [rules,...]]`: e.g. `p2p 1,1000 one,prefixes`. Needs root, about 700 MiB of free hugepages,
+//! `p2p [flows,... [rules,... [rounds]]]`: e.g. `p2p 1,1000 one,prefixes 5` for the middle of five rounds, in each of which
+//! all three have their turn. Needs root, about 700 MiB of free hugepages,
 //! Debian's packages `openvswitch-switch-dpdk` and `dpdk-dev`, and `target/release/ovs-vswitchd` (or
 //! `OVS_RS_VSWITCHD`); run it under `unshare -n` where another switch is. Core 1 forwards. Rates are packets per second of
 //! the forwarding thread's processor time, so that what else runs on the machine counts little; cycles are those of the
@@ -15,7 +16,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
-use benches::{our_daemon, thread_seconds, tsc_hz, write_pcap};
+use benches::{median, our_daemon, thread_seconds, tsc_hz, write_pcap};
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
@@ -250,6 +251,12 @@ fn measure(daemon: &Path, captures: &[PathBuf], shapes: &[&str]) -> Vec<Rate> {
     chosen.map(|(_, rules)| through_switch(sandbox.as_ref().map_err(String::clone)?, &rules())).collect()
 }
 
+/// The middle of a cell's figures of all rounds.
+fn middle(rounds: &[Vec<Rate>], cell: usize) -> Rate {
+    let all: Result<Vec<f64>, String> = rounds.iter().map(|cells| cells[cell].clone()).collect();
+    all.map(|all| median(&all))
+}
+
 fn show(rate: &Rate, hz: f64) -> String {
     match rate {
         Ok(pps) => format!("{:.2} ({:.0})", pps / 1e6, hz / pps),
@@ -271,6 +278,7 @@ fn main() {
     });
     let named = args.next().unwrap_or_else(|| SHAPES.map(|(name, _)| name).join(","));
     let shapes: Vec<&str> = named.split(',').collect();
+    let rounds: usize = args.next().map_or(1, |n| n.parse().expect("a number of rounds"));
     let directory = tempfile::tempdir().unwrap();
     // Files in the run directory are named for the program.
     let stock = directory.path().join("ovs-vswitchd");
@@ -281,15 +289,19 @@ fn main() {
     let mut reasons = Vec::new();
     for n in &flows {
         let captures = captures(directory.path(), *n);
-        let theirs = measure(&stock, &captures, &shapes);
-        let ours = measure(&our_daemon(), &captures, &shapes);
-        let floor = floor(&captures);
-        for ((shape, theirs), ours) in shapes.iter().zip(&theirs).zip(&ours) {
-            let [a, b, c] = [theirs, ours, &floor].map(|r| show(r, hz));
-            println!("| {n} | {shape} | {a} | {b} | {} | {c} |", ratio(ours, theirs));
-            let why = [("Debian's", theirs), ("ours", ours), ("testpmd", &floor)];
+        let (mut theirs, mut ours, mut floors) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            theirs.push(measure(&stock, &captures, &shapes));
+            ours.push(measure(&our_daemon(), &captures, &shapes));
+            floors.push(vec![floor(&captures)]);
+        }
+        for (cell, shape) in shapes.iter().enumerate() {
+            let all = [middle(&theirs, cell), middle(&ours, cell), middle(&floors, 0)];
+            let [a, b, c] = all.each_ref().map(|r| show(r, hz));
+            println!("| {n} | {shape} | {a} | {b} | {} | {c} |", ratio(&all[1], &all[0]));
+            let why = ["Debian's", "ours", "testpmd"].into_iter().zip(&all);
             reasons.extend(
-                why.iter().filter_map(|(who, r)| Some(format!("{n} {shape}, {who}: {}", r.as_ref().err()?))),
+                why.filter_map(|(who, r)| Some(format!("{n} {shape}, {who}: {}", r.as_ref().err()?))),
             );
         }
         captures.iter().for_each(|file| fs::remove_file(file).unwrap());
