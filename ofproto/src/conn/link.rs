@@ -128,6 +128,15 @@ impl LinkHandle {
         };
     }
 
+    /// The link has written `n` bytes. Returns whether the main task is to be told, as something waits for it.
+    pub(crate) fn note_written(&self, n: usize) -> bool {
+        let counts = &self.counts;
+        let left = counts.queued.fetch_sub(n, SeqCst).saturating_sub(n);
+        let may_go_on = left < HOLD_BYTES / 2 && counts.held.swap(false, SeqCst);
+        let has_updated = self.update_bytes() == 0 && counts.updates_awaited.swap(false, SeqCst);
+        may_go_on || has_updated
+    }
+
     /// Queues messages that nobody asked for; closes the connection if it takes too few of them.
     pub fn send_async(&self, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
@@ -150,11 +159,25 @@ impl LinkHandle {
 
     /// Whether requests must wait until output has been written. If so, a [`ConnEvent::Drained`] will come.
     pub fn hold(&self) -> bool {
-        if self.queued_bytes() < HOLD_BYTES {
+        self.hold_at(HOLD_BYTES)
+    }
+
+    /// As [`LinkHandle::hold`], if `limit` bytes, at most [`HOLD_BYTES`], or more wait to be written.
+    pub fn hold_at(&self, limit: usize) -> bool {
+        if self.queued_bytes() < limit {
             return false;
         }
         self.counts.held.store(true, SeqCst);
-        self.queued_bytes() >= HOLD_BYTES
+        let holds = self.queued_bytes() >= limit;
+        if !holds {
+            self.counts.held.store(false, SeqCst);
+        }
+        holds
+    }
+
+    /// Whether the peer has to read before more of its requests are.
+    fn holds(&self) -> bool {
+        self.counts.held.load(SeqCst) || self.queued_bytes() >= HOLD_BYTES
     }
 }
 
@@ -399,7 +422,7 @@ impl Link<'_> {
                 return LinkError::Closed;
             }
             let closing = self.close_by_ms.is_some();
-            let reading = !closing && self.handle.queued_bytes() < HOLD_BYTES;
+            let reading = !closing && !self.handle.holds();
             let room = self.pending.len() < READ_CHUNK && !closing;
             let close_by = self.close_by_ms.unwrap_or(u64::MAX);
             if reading {
@@ -429,15 +452,12 @@ impl Link<'_> {
 
     async fn written(&mut self, n: usize, reading: bool) -> Result<(), LinkError> {
         self.pending.advance(n);
-        let left = self.handle.counts.queued.fetch_sub(n, SeqCst).saturating_sub(n);
+        let is_awaited = self.handle.note_written(n);
         if !reading {
             // We do not read, so nothing else tells that the peer is alive.
             self.keeper.note(|r| r.activity(self.env.clock.now_ms()));
         }
-        let counts = &self.handle.counts;
-        let may_go_on = left < HOLD_BYTES / 2 && counts.held.swap(false, SeqCst);
-        let has_updated = self.handle.update_bytes() == 0 && counts.updates_awaited.swap(false, SeqCst);
-        if may_go_on || has_updated {
+        if is_awaited {
             self.tell(ConnEvent::Drained { id: self.id }).await?;
         }
         Ok(())

@@ -5,6 +5,7 @@ use super::monitor::Monitors;
 use super::pacer::Pacer;
 use super::{Origin, UpEvent};
 use crate::handle::bundles::Bundles;
+use crate::handle::flow_stats::FlowDump;
 use crate::ids::{ConnId, OfPort};
 use bytes::Bytes;
 use openflow::msg::async_config::{AsyncConfig, AsyncMsg};
@@ -71,6 +72,8 @@ pub struct Conn {
     pub bundles: Bundles,
     pub monitors: Monitors,
     pub mods: ModLog,
+    /// The reply that is being written.
+    pub dump: Option<FlowDump>,
     /// Messages held back because the peer does not read our replies.
     pub inbox: VecDeque<Bytes>,
 }
@@ -98,6 +101,7 @@ impl Conn {
             bundles: Bundles::default(),
             monitors: Monitors::default(),
             mods: ModLog::default(),
+            dump: None,
             inbox: VecDeque::new(),
         };
         conn.apply_settings(settings, now_ms);

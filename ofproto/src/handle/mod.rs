@@ -9,7 +9,7 @@ pub mod bundles;
 mod ct_flush;
 pub mod flow_mods;
 mod flow_monitor;
-mod flow_stats;
+pub mod flow_stats;
 mod groups;
 mod meters;
 mod packet_out;
@@ -82,11 +82,8 @@ impl<'a> Cx<'a> {
 /// Works off what waits on the connection, as long as it takes our replies.
 pub fn run(cx: &mut Cx<'_>) {
     let mut mods = flow_mods::Batch::default();
-    while let Some(bytes) = cx.conn.inbox.pop_front() {
-        if cx.conn.link.hold() {
-            cx.conn.inbox.push_front(bytes);
-            break;
-        }
+    while flow_stats::continue_dump(cx.conn) && !cx.conn.link.hold() {
+        let Some(bytes) = cx.conn.inbox.pop_front() else { break };
         coverage::counter::ofproto_recv_openflow.inc();
         if mods.take(cx, &bytes) {
             continue;

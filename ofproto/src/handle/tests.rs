@@ -122,6 +122,13 @@ impl Peer {
         all
     }
 
+    /// Takes all as one who reads it; returns whether the agent is to be told.
+    fn read(&mut self) -> (Vec<Bytes>, bool) {
+        let all = self.take();
+        let awaited = all.iter().filter(|b| self.link.note_written(b.len())).count();
+        (all, awaited > 0)
+    }
+
     fn kinds(&mut self) -> Vec<MsgType> {
         self.take().iter().map(|b| identify(b).unwrap().msg_type()).collect()
     }
@@ -358,6 +365,19 @@ fn standalone_switch_has_the_normal_flow() {
     assert!(peer.take().is_empty());
 }
 
+/// A request for all flows, in OpenFlow 1.3.
+fn dump_all(xid: u32) -> Vec<u8> {
+    let request = FlowStatsRequest {
+        matched: flow::MiniMatch::from(&Match::catchall()),
+        cookie: 0,
+        cookie_mask: 0,
+        out_port: PortNo::NONE,
+        out_group: u32::MAX,
+        table_id: 255,
+    };
+    request.encode(false, &target(Version::Of13), xid)
+}
+
 #[test]
 fn statistics_show_what_was_added() {
     let mut w = World::new();
@@ -367,15 +387,7 @@ fn statistics_show_what_was_added() {
     fm.flags = FlowFlags::RESET_COUNTS;
     w.send(&peer, &[fm.encode(&target(Version::Of13), 1)]);
     w.clock.warp(Duration::from_millis(2_500));
-    let request = FlowStatsRequest {
-        matched: flow::MiniMatch::from(&Match::catchall()),
-        cookie: 0,
-        cookie_mask: 0,
-        out_port: PortNo::NONE,
-        out_group: u32::MAX,
-        table_id: 255,
-    };
-    let replies = w.ask(&mut peer, &request.encode(false, &target(Version::Of13), 9));
+    let replies = w.ask(&mut peer, &dump_all(9));
     let flows = decode_reply(&identify(&replies[0]).unwrap(), &Context::unbound(Protocol::Of13)).unwrap();
     assert_eq!(flows.len(), 1);
     let f = &flows[0];
@@ -393,4 +405,40 @@ fn requests_wait_while_replies_are_not_read() {
     let sent: usize = peer.take().iter().map(Bytes::len).sum();
     assert!(sent >= crate::conn::link::HOLD_BYTES, "{sent}");
     assert!(sent < 2 * crate::conn::link::HOLD_BYTES, "{sent}");
+}
+
+#[test]
+fn a_dump_goes_on_as_it_is_read_and_what_follows_it_waits() {
+    const FLOWS: u16 = 20_000;
+    let mut w = World::new();
+    let mut peer = w.connect(Version::Of13);
+    let add = |port| flow_mod(FlowModCommand::Add, port, port.into()).encode(&target(Version::Of13), 1);
+    w.send(&peer, &(0..FLOWS).map(add).collect::<Vec<_>>());
+    w.send(&peer, &[dump_all(2), simple(Form::Ofpt11BarrierRequest, Version::Of13, 3)]);
+    let del = flow_mod(FlowModCommand::Delete, 5, 0).encode(&target(Version::Of13), 4);
+    w.send(&peer, &[del]);
+    assert_eq!(w.cookies().len(), usize::from(FLOWS), "the deletion waits too");
+    let (mut cookies, mut kinds) = (Vec::new(), Vec::new());
+    loop {
+        let (part, awaited) = peer.read();
+        assert!(part.iter().map(Bytes::len).sum::<usize>() < 700_000);
+        for message in &part {
+            let msg = identify(message).unwrap();
+            kinds.push((msg.msg_type(), msg.header.xid));
+            if msg.msg_type() == MsgType::FlowStatsReply {
+                let flows = decode_reply(&msg, &Context::unbound(Protocol::Of13)).unwrap();
+                cookies.extend(flows.iter().map(|f| f.cookie));
+            }
+        }
+        if !awaited {
+            break;
+        }
+        w.ofproto.handle_event(ConnEvent::Drained { id: peer.id });
+    }
+    cookies.sort_unstable();
+    assert_eq!(cookies, (0..FLOWS).map(u64::from).collect::<Vec<_>>());
+    assert_eq!(kinds.last(), Some(&(MsgType::BarrierReply, 3)));
+    kinds.dedup();
+    assert_eq!(kinds.len(), 2, "nothing in between");
+    assert_eq!(w.cookies().len(), usize::from(FLOWS) - 1);
 }

@@ -1,6 +1,7 @@
 use super::*;
 use crate::conn::Origin;
 use openflow::Header;
+use std::time::Duration;
 use tokio::net::UnixStream;
 
 struct Peer {
@@ -164,6 +165,35 @@ async fn output_beyond_the_limit_holds_requests_back_until_it_has_drained() {
     }
     assert!(matches!(peer.events.recv().await, Some(ConnEvent::Drained { .. })));
     assert!(!up.link.hold());
+}
+
+#[tokio::test]
+async fn no_request_is_read_while_a_lower_limit_holds() {
+    const LIMIT: usize = 1 << 20;
+    let mut peer = start(VersionSet::ALL);
+    let up = peer.greet(&of13(0, 1)).await;
+    let big = [&[4, 3, 0xff, 0xf8, 0, 0, 0, 0][..], &[0; 0xfff0]].concat();
+    let n = 2 * LIMIT / big.len();
+    (0..n).for_each(|_| up.link.send(big.clone()));
+    assert!(!up.link.hold() && up.link.hold_at(LIMIT));
+    // What the kernel takes before anybody reads ends the hold, as all that is written does.
+    while let Ok(event) = tokio::time::timeout(Duration::from_millis(50), peer.events.recv()).await {
+        assert!(matches!(event, Some(ConnEvent::Drained { .. })));
+        assert!(up.link.hold_at(LIMIT));
+    }
+    // The link may have been about to read when it was held.
+    peer.socket.write_all(&of13(5, 1)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let _ = peer.events.try_recv();
+    peer.socket.write_all(&of13(5, 2)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(peer.events.try_recv().is_err());
+    for _ in 0..n {
+        peer.receive().await;
+    }
+    assert!(matches!(peer.events.recv().await, Some(ConnEvent::Drained { .. })));
+    assert_eq!(peer.batch().await.last().unwrap().to_vec(), of13(5, 2));
+    assert!(!up.link.hold_at(LIMIT) && !up.link.holds());
 }
 
 #[tokio::test]
