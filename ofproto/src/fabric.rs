@@ -92,6 +92,8 @@ pub struct Fabric {
     rounds_done: AtomicU64,
     round_asked: Condvar,
     round_done: Condvar,
+    /// The revalidator sleeps long, as there are no megaflows.
+    resting: AtomicBool,
 }
 
 impl Fabric {
@@ -118,6 +120,7 @@ impl Fabric {
             rounds_done: AtomicU64::new(0),
             round_asked: Condvar::new(),
             round_done: Condvar::new(),
+            resting: AtomicBool::new(false),
         })
     }
 
@@ -257,16 +260,34 @@ impl Fabric {
         self.round_done.notify_all();
     }
 
-    /// For the revalidator: waits up to `for_ms` of real time for something to do.
-    pub fn next_order(&self, for_ms: u64) -> Rounds {
+    /// For the revalidator: waits for something to do, `tick_ms` of real time at most, or `rest_ms` while there are no
+    /// megaflows that could become wrong.
+    pub fn next_order(&self, tick_ms: u64, rest_ms: u64) -> Rounds {
+        // Said before it is looked at: who adds a megaflow meanwhile takes it back.
+        self.resting.store(true, Ordering::SeqCst);
+        let has_flows = self.megaflows.len() > 0 || self.flow_statistics().current > 0;
+        // A clock that is moved by hand does not say so here.
+        if has_flows || !self.clock.is_real() {
+            self.resting.store(false, Ordering::SeqCst);
+        }
         let mut rounds = self.rounds.lock();
         let idle = |r: &Rounds| !r.stop && !r.purge && !r.look && (r.paused || r.asked <= r.done);
         if idle(&rounds) {
+            let for_ms = if self.resting.load(Ordering::SeqCst) { rest_ms } else { tick_ms };
             self.round_asked.wait_for(&mut rounds, std::time::Duration::from_millis(for_ms));
         }
         let order = Rounds { ..*rounds };
         (rounds.purge, rounds.look) = (false, false);
         order
+    }
+
+    /// A megaflow was added: the revalidator has something to look after.
+    pub(crate) fn end_rest(&self) {
+        if self.resting.load(Ordering::SeqCst) && self.resting.swap(false, Ordering::SeqCst) {
+            // It is either waiting or will see the flag.
+            drop(self.rounds.lock());
+            self.round_asked.notify_all();
+        }
     }
 
     /// For the revalidator: a round has ended.

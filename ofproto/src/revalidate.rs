@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const FLOW_LIMIT_MIN: usize = 1_000;
 /// How often the thread looks at the clock: a stopped or warped clock must not make it sleep on.
 const TICK_MS: u64 = 20;
+/// How often it looks at all while there is nothing to look after.
+const REST_MS: u64 = 250;
 /// Time that a re-translation is assumed to save: a flow with fewer packets is cheaper to delete.
 const FEW: u64 = 2;
 
@@ -36,7 +38,7 @@ impl Fabric {
         let mut last_ms = self.clock.now_ms();
         let mut last_generation = 0;
         loop {
-            let order = self.next_order(TICK_MS);
+            let order = self.next_order(TICK_MS, REST_MS);
             if order.stop {
                 return;
             }

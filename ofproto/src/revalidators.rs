@@ -134,6 +134,24 @@ mod tests {
     use std::sync::Mutex;
 
     #[test]
+    fn a_long_rest_ends_with_the_first_megaflow_and_there_is_none_with_a_clock_moved_by_hand() {
+        const LONG_MS: u64 = 600_000;
+        let clock = clock::Clock::new();
+        let fabric = Fabric::new(Arc::new(dpif::fake::NoDpif), clock.clone());
+        for _ in 0..20 {
+            let rests = Arc::clone(&fabric);
+            let thread = std::thread::spawn(move || rests.next_order(1, LONG_MS).stop);
+            while !thread.is_finished() {
+                fabric.end_rest();
+                std::thread::yield_now();
+            }
+            assert!(!thread.join().unwrap());
+        }
+        clock.stop();
+        fabric.next_order(1, LONG_MS);
+    }
+
+    #[test]
     fn each_flow_is_taken_once_and_all_threads_have_a_share() {
         let flow = |n: u32| DpFlow {
             ufid: dpif::Ufid(u128::from(n)),

@@ -136,6 +136,7 @@ impl Fabric {
             Wait::Yes => self.megaflows.add(id, megaflow),
             Wait::No => self.megaflows.try_add(id, megaflow) == Added::Yes,
         };
+        self.end_rest();
         let actions = Arc::new(t.actions);
         let flow = is_new.then(|| {
             let actions = install.map_or_else(|| Arc::clone(&actions), Arc::new);

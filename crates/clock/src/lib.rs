@@ -86,6 +86,12 @@ impl Clock {
         self.inner.state.lock().stopped_at.is_some()
     }
 
+    /// Whether nobody has stopped or moved the clock so far.
+    pub fn is_real(&self) -> bool {
+        let state = self.inner.state.lock();
+        state.stopped_at.is_none() && state.warped.is_zero()
+    }
+
     /// Moves the clock forward, waking every sleeper whose time has come.
     pub fn warp(&self, by: Duration) {
         self.inner.state.lock().warped += by;
@@ -122,12 +128,14 @@ mod tests {
     #[test]
     fn stopped_clock_moves_only_by_warp() {
         let c = Clock::new();
+        assert!(c.is_real());
         c.stop();
         let t = c.now();
         std::thread::sleep(Duration::from_millis(3));
         assert_eq!(c.now(), t);
         c.warp(Duration::from_secs(5));
         assert_eq!(c.now(), t + Duration::from_secs(5));
+        assert!(!c.is_real());
     }
 
     #[tokio::test]

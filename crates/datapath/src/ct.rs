@@ -161,6 +161,9 @@ const SWEEP_PARTS: u32 = (SHARDS as u32).div_ceil(200);
 /// While there is much to take away, and how much that is.
 const SWEEP_SOON: Duration = Duration::from_millis(1);
 const SWEEP_MANY: u32 = 64;
+/// While there are no connections, and after how many looks that found nothing.
+const SWEEP_SELDOM: Duration = Duration::from_secs(1);
+const SWEEP_LOOKS: u32 = (SHARDS as u32).div_ceil(SWEEP_PARTS);
 
 /// The thread that takes away what has expired or was flushed.
 pub(crate) struct Sweeper {
@@ -195,8 +198,18 @@ impl Drop for Sweeper {
     }
 }
 
+/// Until the next look, after one that took `removed` away; the last `in_vain` ones found an empty table.
+fn pause(removed: u32, in_vain: u32) -> Duration {
+    match removed {
+        SWEEP_MANY.. => SWEEP_SOON,
+        _ if in_vain > SWEEP_LOOKS => SWEEP_SELDOM,
+        _ => SWEEP_EVERY,
+    }
+}
+
 fn sweep(shared: &Weak<Shared>, stop: &AtomicBool) {
     let mut due = Instant::now();
+    let mut in_vain = 0_u32;
     while !stop.load(Ordering::SeqCst) {
         let Some(shared) = shared.upgrade() else { return };
         shared.tracking.conntrack.restock();
@@ -205,7 +218,9 @@ fn sweep(shared: &Weak<Shared>, stop: &AtomicBool) {
             let now = shared.clock.now_ms();
             let removed = shared.tracking.conntrack.sweep(SWEEP_PARTS, now);
             shared.purge_fragments(now);
-            due = Instant::now() + if removed >= SWEEP_MANY { SWEEP_SOON } else { SWEEP_EVERY };
+            let has_any = removed > 0 || !shared.tracking.conntrack.is_empty();
+            in_vain = if has_any { 0 } else { in_vain.saturating_add(1) };
+            due = Instant::now() + pause(removed, in_vain);
         }
         drop(shared);
         std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
