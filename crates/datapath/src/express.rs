@@ -67,11 +67,11 @@ impl Worker {
                 self.lane.credit(tally);
                 self.send_burst(in_port, port, burst, all_places(n), seen.bytes);
             }
-            Some(way @ (Way::Push | Way::Pop)) => {
+            Some(way @ (Way::Push | Way::Pop | Way::Edit)) => {
                 self.count_received(in_port, seen.bytes, n as u64);
                 self.lane.credit(tally);
                 let parts = self.lane.runs().iter().map(|run| (run.slot, run.sum.places)).collect();
-                self.tunnel_burst(view, in_port, way, burst, &parts, tally);
+                self.change_burst(view, in_port, way, burst, &parts, tally);
             }
             _ => {
                 self.lane.note_lens(heads.get(..n).unwrap_or_default());
@@ -217,7 +217,8 @@ impl Worker {
     }
 
     /// Keeps a packet for the actions of its megaflow, which has counted it unless it tracks packets.
-    fn hold(&mut self, in_port: u32, place: usize, packet: Packet, slot: u32, parted: &mut Parted) {
+    fn hold(&mut self, in_port: u32, place: usize, mut packet: Packet, slot: u32, parted: &mut Parted) {
+        set_offsets(&mut packet);
         let mut one = One { i: place, packets: 0, bytes: 0, tcp_flags: 0 };
         if self.lane.way(slot) == Some(Way::Tracked) {
             (one.packets, one.bytes) = (1, packet.len() as u64);
@@ -240,13 +241,14 @@ impl Worker {
         tally: Tally,
     ) {
         let mut outs = Outs::new();
-        let mut tunnels = [(Way::Push, Parts::new()), (Way::Pop, Parts::new())];
+        let mut changed = [Way::Push, Way::Pop, Way::Edit].map(|way| (way, Parts::new()));
         let left = self.track_in_place(view, in_port, burst, parted, &mut outs);
         for (place, slot) in parted.slots.iter().enumerate().filter(|(_, slot)| **slot != NONE) {
             match self.lane.way(*slot) {
                 Some(Way::Out(port)) => add_out(&mut outs, port, 1 << place),
-                Some(Way::Push) => add(&mut tunnels[0].1, *slot, place),
-                Some(Way::Pop) => add(&mut tunnels[1].1, *slot, place),
+                Some(Way::Push) => add(&mut changed[0].1, *slot, place),
+                Some(Way::Pop) => add(&mut changed[1].1, *slot, place),
+                Some(Way::Edit) => add(&mut changed[2].1, *slot, place),
                 _ => {
                     if let Some(flow) = self.lane.flow(*slot) {
                         let one = One { i: place, packets: 0, bytes: 0, tcp_flags: 0 };
@@ -259,8 +261,8 @@ impl Worker {
             let bytes = self.lane.bytes(bits);
             self.send_burst(in_port, port, burst, bits, bytes);
         }
-        for (way, parts) in tunnels.iter().filter(|(_, parts)| !parts.is_empty()) {
-            self.tunnel_burst(view, in_port, *way, burst, parts, tally);
+        for (way, parts) in changed.iter().filter(|(_, parts)| !parts.is_empty()) {
+            self.change_burst(view, in_port, *way, burst, parts, tally);
         }
         if let Some(left) = left {
             self.leave(view, in_port, burst, left);
@@ -287,6 +289,23 @@ impl Worker {
                 self.walk_some(view, &group.flow, &mut items);
             }
             self.execute(view, &group.flow.actions, &mut items, 0);
+        }
+    }
+
+    /// Changes packets whose megaflows have counted them, and sends them.
+    #[inline]
+    fn change_burst(
+        &mut self,
+        view: View<'_>,
+        in_port: u32,
+        way: Way,
+        burst: &mut dyn Burst,
+        parts: &Parts,
+        tally: Tally,
+    ) {
+        match way {
+            Way::Edit => self.edit_burst(view, in_port, burst, parts),
+            _ => self.tunnel_burst(view, in_port, way, burst, parts, tally),
         }
     }
 

@@ -2,16 +2,18 @@
 
 use super::*;
 use crate::ct::Tracking;
+use crate::execute::{apply_set, change_headers};
 use crate::flow_table::{FlowTable, NewMegaflow};
 use crate::lane::tests::{frame, mask};
 use crate::meter::Meters;
 use crate::port::LocalPort;
 use crate::upcall::{Line, UpcallQueues};
 use crate::worker::Sink;
-use dpif::{Action, Actions, FlowStats, PortNo, PutMode, Ufid};
+use dpif::{Action, Actions, FlowStats, PortNo, PutMode, SetKey, Ufid};
 use flow::Mask;
 use netdev::burst::{Frames, Lengths};
 use netdev::{Packets, TxOffloads, TxOutcome, TxQueue};
+use packet::header::{Ipv4Key, Masked, PortsKey};
 use packet::{Batch, Checksum, Meta};
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -22,6 +24,8 @@ use std::collections::BTreeMap;
 const IN: u32 = 1;
 /// Ports that packets go out by; the last one does not exist.
 const PORTS: std::ops::Range<u32> = 2..6;
+/// Port that changed packets go out by.
+const CHANGED: u32 = 9;
 
 type Sent = Arc<Mutex<Vec<Vec<u8>>>>;
 struct Out(Sent);
@@ -80,6 +84,18 @@ impl Burst for Buffers {
         }
         grown
     }
+    fn edit<'a>(&'a mut self, bits: u32, frames: &mut Frames<'a>) -> u32 {
+        let mut edited = 0;
+        for (place, (packet, frame)) in self.places.iter_mut().zip(frames).enumerate() {
+            if let (Some(packet), true) =
+                (packet, bits & !self.stubborn & !self.unfinished & (1 << place) != 0)
+            {
+                *frame = packet;
+                edited |= 1 << place;
+            }
+        }
+        edited
+    }
     fn is_whole(&self) -> bool {
         true
     }
@@ -107,8 +123,8 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (frame(), mask(), 0u8..7).prop_map(|(f, m, a)| Step::Put(f, Box::new(m), a)),
-        1 => (any::<usize>(), 0u8..7).prop_map(|(n, a)| Step::Modify(n, a)),
+        4 => (frame(), mask(), 0u8..11).prop_map(|(f, m, a)| Step::Put(f, Box::new(m), a)),
+        1 => (any::<usize>(), 0u8..11).prop_map(|(n, a)| Step::Modify(n, a)),
         1 => any::<usize>().prop_map(Step::Remove),
         6 => (proptest::collection::vec(frame(), 1..=BATCH_LEN), any::<bool>(), any::<u32>())
             .prop_map(|(f, b, s)| Step::Burst(f, b, if s & 1 == 0 { 0 } else { s & 0x0f0f_0f0f })),
@@ -121,16 +137,44 @@ fn ports(what: u8) -> Vec<u32> {
         0..=3 => vec![PORTS.start + u32::from(what)],
         4 => vec![2, 4],
         5 => vec![3],
+        6 => vec![],
+        _ => vec![CHANGED],
+    }
+}
+
+/// What is done to packets before they are sent.
+fn changes(what: u8) -> Actions {
+    let ip = |ttl| Ipv4Key { dst: 0x0a00_00ff, ttl, ..Ipv4Key::default() };
+    let (key, mask) = (ip(9), ip(0xff));
+    let route = Action::Set(SetKey::Ipv4(Masked { key, mask }));
+    let ports = Masked { key: PortsKey { src: 1, dst: 7 }, mask: PortsKey { src: 0, dst: u16::MAX } };
+    match what {
+        // Does nothing, but is more than output.
+        5 => vec![Action::CtClear],
+        7 => vec![route],
+        8 => vec![Action::PushVlan { tpid: 0x8100, tci: 0x1005 }],
+        9 => vec![Action::PopVlan],
+        10 => vec![Action::Set(SetKey::Udp(ports)), route, Action::PushVlan { tpid: 0x8100, tci: 0x1005 }],
         _ => vec![],
     }
 }
 
-fn actions(what: u8) -> Arc<Actions> {
-    let mut all: Actions = ports(what).into_iter().map(|p| Action::Output(PortNo(p))).collect();
-    if what == 5 {
-        // Does nothing, but is more than output.
-        all.insert(0, Action::CtClear);
+/// A frame as it leaves.
+fn changed(frame: &[u8], what: u8) -> Vec<u8> {
+    let mut item = Item { packet: Packet::from_slice(frame), meta: PacketMeta::of_port(IN) };
+    packet::parse::flow_of(&mut item.packet, &Meta { in_port: IN, ..Meta::default() });
+    for action in changes(what) {
+        match action {
+            Action::Set(set) => apply_set(&mut item, &set),
+            other => change_headers(&mut item, &other),
+        }
     }
+    item.packet.data().to_vec()
+}
+
+fn actions(what: u8) -> Arc<Actions> {
+    let mut all = changes(what);
+    all.extend(ports(what).into_iter().map(|p| Action::Output(PortNo(p))));
     Arc::new(all)
 }
 
@@ -159,7 +203,7 @@ impl Rig {
         let mut worker = Worker::new(Sink::Caller(Line::new()), Some(1), &tracking, &meters);
         let queues = UpcallQueues::new();
         let mut sent = BTreeMap::new();
-        for port in IN..PORTS.end - 1 {
+        for port in (IN..PORTS.end - 1).chain([CHANGED]) {
             let wire: Sent = Arc::default();
             sent.insert(port, Arc::clone(&wire));
             let local = LocalPort {
@@ -251,13 +295,21 @@ fn run_burst(
         flow.expected.1 += f.len() as u64;
         flow.expected.2 |= key.tcp_flags;
         for port in ports(flow.what) {
-            expected.entry(port).or_default().push(f.clone());
+            expected.entry(port).or_default().push(changed(f, flow.what));
         }
     }
     prop_assert_eq!(missed, to_switch);
     for (port, wire) in &rig.sent {
         let got = std::mem::take(&mut *wire.lock());
-        let wanted = expected.remove(port).unwrap_or_default();
+        let mut wanted = expected.remove(port).unwrap_or_default();
+        if *port == CHANGED {
+            // They do not tell their megaflow any more.
+            let mut got = got;
+            got.sort_unstable();
+            wanted.sort_unstable();
+            prop_assert_eq!(got, wanted, "changed");
+            continue;
+        }
         let (mut got, mut wanted) = (by_megaflow(rig, &got), by_megaflow(rig, &wanted));
         if stubborn != 0 {
             // What could not be put back comes later than what could.

@@ -1,5 +1,6 @@
 //! The megaflows of one polling thread: read by the thread without waiting, changed by the control plane.
 
+use crate::edit::Edit;
 use crate::key::{Lanes, Seed};
 use crate::megaflow::{Megaflow, MegaflowStats, Push, SharedMask};
 use dpif::{Actions, DpFlow, DpifError, FlowStats, PutMode, Ufid};
@@ -179,6 +180,7 @@ impl FlowTable {
             actions: Arc::clone(&new.actions),
             stats,
             push: Push::of(&new.actions),
+            edit: Edit::of(&new.actions),
             dead: Default::default(),
         });
         shard.insert(new.ufid, Arc::clone(&flow));

@@ -25,7 +25,7 @@ use shape::{Template, differ};
 pub(crate) use shape::{Words, flags_of, set_offsets, words, words_of};
 pub(crate) use signatures::NONE;
 use signatures::Signatures;
-use slots::{ELSEWHERE, From, POPPED, PUSHED, Slots, TRACKED};
+use slots::{EDITED, ELSEWHERE, From, POPPED, PUSHED, Slots, TRACKED};
 use std::sync::Arc;
 
 /// Packets of a batch, one after the other but for odd ones, that agree in all that counts.
@@ -98,6 +98,8 @@ pub(crate) enum Way {
     Push,
     /// It takes the outer header off.
     Pop,
+    /// It changes headers, and sends.
+    Edit,
     Out(PortNo),
 }
 
@@ -430,6 +432,7 @@ fn way(out: u32) -> Way {
         TRACKED => Way::Tracked,
         PUSHED => Way::Push,
         POPPED => Way::Pop,
+        EDITED => Way::Edit,
         port => Way::Out(PortNo(port)),
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::edit::Edit;
 use crate::key::Lanes;
 use crate::megaflow::{Push, SharedMask};
 use dpif::{Action, Ufid};
@@ -14,6 +15,7 @@ fn megaflow(key: Flow, mask: Mask, actions: Vec<Action>) -> Arc<Megaflow> {
         key: Arc::new(key),
         mask: Arc::new(SharedMask { mask: Arc::new(mask), lanes }),
         push: Push::of(&actions),
+        edit: Edit::of(&actions),
         actions: Arc::new(actions),
         stats: Arc::default(),
         dead: Default::default(),

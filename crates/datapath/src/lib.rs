@@ -25,6 +25,7 @@ mod ct;
 mod datapath;
 mod dpif_impl;
 mod drops;
+mod edit;
 mod execute;
 mod express;
 mod flow_table;

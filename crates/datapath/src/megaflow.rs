@@ -1,6 +1,7 @@
 //! A megaflow: a masked key, what to do, and what passed.
 
 use crate::counter::Counter;
+use crate::edit::Edit;
 use crate::key::Lanes;
 use crate::lane::Tally;
 use dpif::{Action, Actions, DpFlow, FlowStats, PortNo, Ufid};
@@ -26,6 +27,8 @@ pub(crate) struct Megaflow {
     pub stats: Arc<MegaflowStats>,
     /// What it does, if it is to put an outer header on and send.
     pub push: Option<Box<Push>>,
+    /// What it does, if it is to change headers and send.
+    pub edit: Option<Box<Edit>>,
     /// No longer in the table: caches must not use it any more.
     pub dead: AtomicBool,
 }

@@ -56,6 +56,14 @@ pub trait Burst: Send {
         0
     }
 
+    /// Sets those of `frames` at the places `bits` to packets of the shapes that [`Burst::heads`] shows: all of a packet's
+    /// bytes, or the first 64, for them to be changed. Returns the places of those packets; others stay as they are, as do
+    /// all that [`Burst::unfinished`] names. What the device found out about them is forgotten.
+    fn edit<'a>(&'a mut self, bits: u32, frames: &mut Frames<'a>) -> u32 {
+        let _ = (bits, frames);
+        0
+    }
+
     /// Whether [`Burst::heads`] has all of the packets' own bytes, and they can [`Burst::shrink`].
     fn is_whole(&self) -> bool {
         false
@@ -157,6 +165,18 @@ impl Burst for Packets {
         grown
     }
 
+    fn edit<'a>(&'a mut self, bits: u32, frames: &mut Frames<'a>) -> u32 {
+        let mut edited = 0;
+        for (place, (packet, frame)) in self.0.iter_mut().zip(frames).enumerate() {
+            if bits & (1 << place) != 0 && !plain_bytes(packet).is_empty() {
+                forget_facts(packet);
+                *frame = packet.data_mut();
+                edited |= 1 << place;
+            }
+        }
+        edited
+    }
+
     fn is_whole(&self) -> bool {
         true
     }
@@ -216,11 +236,15 @@ mod tests {
         assert_eq!(burst.grow(&by, &mut frames), 0b101);
         frames[0][..4].copy_from_slice(&[9; 4]);
         assert_eq!(frames.each_ref().map(|f| f.len())[..4], [24, 0, 21, 0]);
+        burst.0[1].offload.checksum = Checksum::Partial { start: 0, offset: 0 };
+        let mut frames: Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+        assert_eq!(burst.edit(0b11, &mut frames), 0b01);
+        frames[0][3] = 8;
         by = [0; BATCH_LEN];
         (by[0], by[1]) = (3, 20);
         burst.shrink(&by);
         let lens: Vec<usize> = burst.0.iter().map(Packet::len).collect();
-        assert_eq!((lens, &burst.0[0].data()[..2]), (vec![21, 0, 21], &[9, 0][..]));
+        assert_eq!((lens, &burst.0[0].data()[..2]), (vec![21, 0, 21], &[8, 0][..]));
         assert!(burst.put(3, Packet::from_slice(&[])).is_err() && burst.take(3).is_none());
         burst.clear();
         assert!(burst.is_empty());

@@ -495,19 +495,31 @@ impl Burst for FrameBurst {
             // A buffer's length fits 16 bits, and so does what lies within one.
             m.data_len = m.data_len.wrapping_add(*by);
             m.pkt_len = u32::from(m.data_len);
-            m.ol_flags &= !OF_DATA;
-            let data = slice_from_raw_parts_mut(
-                m.buf_addr.cast::<u8>().wrapping_add(m.data_off.into()),
-                m.data_len.into(),
-            );
-            // SAFETY: these bytes are within the data room of a buffer that nobody else refers to, initialised when
-            // the pool's memory was mapped; each place has its own, and none is touched while `self` is borrowed.
-            *front = unsafe { &mut *data };
+            // SAFETY: as above; each place has its own, and none is touched while `self` is borrowed.
+            *front = unsafe { data_of(m) };
             grown |= 1 << place;
             most = most.max(*by);
         }
         self.longest = self.longest.saturating_add(most.into());
         grown
+    }
+
+    #[inline]
+    fn edit<'a>(&'a mut self, bits: u32, fronts: &mut Fronts<'a>) -> u32 {
+        let mut edited = 0;
+        for place in burst::places(self.filled & bits) {
+            let (Some(frame), Some(front)) = (self.frames.get(place), fronts.get_mut(place)) else {
+                continue;
+            };
+            // SAFETY: the buffer is there and owned by this object alone.
+            let m = unsafe { &mut **frame };
+            if is_plain(m) {
+                // SAFETY: as above; each place has its own, and none is touched while `self` is borrowed.
+                *front = unsafe { data_of(m) };
+                edited |= 1 << place;
+            }
+        }
+        edited
     }
 
     fn is_whole(&self) -> bool {
@@ -545,6 +557,20 @@ impl Burst for FrameBurst {
     fn as_any(&mut self) -> &mut dyn Any {
         self
     }
+}
+
+/// The bytes of a buffer in one piece, to be changed: what the device found out about them is forgotten.
+///
+/// # Safety
+///
+/// Nobody else refers to the buffer or its bytes as long as they are used.
+#[inline(always)]
+unsafe fn data_of<'a>(m: &mut raw::rte_mbuf) -> &'a mut [u8] {
+    m.ol_flags &= !OF_DATA;
+    let start = m.buf_addr.cast::<u8>().wrapping_add(m.data_off.into());
+    // SAFETY: these bytes are within the buffer's data room, initialised when the pool's memory was mapped; they are
+    // nobody else's.
+    unsafe { &mut *slice_from_raw_parts_mut(start, m.data_len.into()) }
 }
 
 /// Brings a packet's first bytes into the cache. Its head was written by the driver just now.

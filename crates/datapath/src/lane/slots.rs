@@ -23,9 +23,11 @@ const TURNS: usize = 2 * packet::BATCH_LEN + 1;
 pub(super) const ELSEWHERE: u32 = u32::MAX;
 /// `out` of a slot whose megaflow tracks packets before it does more.
 pub(super) const TRACKED: u32 = u32::MAX - 1;
-/// `out` of slots whose megaflows put an outer header on and send, and take it off. All of these are no ports.
+/// `out` of slots whose megaflows put an outer header on and send, and take it off.
 pub(super) const PUSHED: u32 = u32::MAX - 2;
 pub(super) const POPPED: u32 = u32::MAX - 3;
+/// `out` of a slot whose megaflow changes headers and sends. All of these are no ports.
+pub(super) const EDITED: u32 = u32::MAX - 4;
 /// `in_port` of a slot without a megaflow.
 const NOWHERE: u32 = u32::MAX;
 
@@ -172,6 +174,7 @@ impl Slots {
             [Action::Output(port)] => port.0,
             [Action::TunnelPop(_)] => POPPED,
             _ if flow.push.is_some() => PUSHED,
+            _ if flow.edit.is_some() => EDITED,
             actions if Tracks::of(actions).is_some() => TRACKED,
             _ => ELSEWHERE,
         };

@@ -440,6 +440,28 @@ impl Burst for Frames {
         grown
     }
 
+    /// What is changed is the copied head; packets are changed as such.
+    fn edit<'a>(&'a mut self, bits: u32, frames: &mut netdev::burst::Frames<'a>) -> u32 {
+        let lent = bits & self.lent & !self.unfinished_places();
+        // One may be for a group now, or no longer.
+        self.alike = None;
+        let copies = self.copies.0.as_chunks_mut::<HEAD>().0.iter_mut();
+        let mut edited = 0;
+        for (place, ((frame, copy), len)) in frames.iter_mut().zip(copies).zip(&self.lens).enumerate() {
+            if lent & (1 << place) != 0 {
+                *frame = copy.get_mut(..(*len as usize).min(HEAD)).unwrap_or_default();
+                edited |= 1 << place;
+            }
+        }
+        for (place, packet) in self.packets.iter_mut().filter(|(place, _)| bits & (1 << place) != 0) {
+            if let Some(frame) = frames.get_mut(*place).filter(|_| !plain_bytes(packet).is_empty()) {
+                *frame = packet.data_mut();
+                edited |= 1 << *place;
+            }
+        }
+        edited
+    }
+
     fn take(&mut self, place: usize) -> Option<Packet> {
         if let Some(packet) = self.copy(place) {
             self.sent(1 << place);
