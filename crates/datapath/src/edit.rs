@@ -7,6 +7,7 @@
 use crate::express::{Outs, Parts, add_out, take};
 use crate::item::Items;
 use crate::worker::{View, Worker};
+use arrayvec::ArrayVec;
 use dpif::{Action, PortNo, SetKey};
 use netdev::burst::{Frames, Lengths, places};
 use netdev::{Burst, Heads};
@@ -49,17 +50,22 @@ impl<const N: usize> Bits<N> {
         }
     }
 
+    /// Four bytes at `at` of a header, with what is set.
     #[inline(always)]
-    fn apply(&self, bytes: &mut [u8; N]) {
-        for ((byte, keep), set) in bytes.iter_mut().zip(&self.keep).zip(&self.set) {
-            *byte = *byte & keep | set;
-        }
+    fn apply(&self, header: &mut [u8; N], at: usize) {
+        let word = word(header, at) & word(&self.keep, at) | word(&self.set, at);
+        header[at..at + 4].copy_from_slice(&word.to_le_bytes());
     }
 
     /// Whether something changes from `at` up to `end`.
     fn touches(&self, at: usize, end: usize) -> bool {
         self.keep.get(at..end).is_some_and(|keep| keep.iter().any(|k| *k != 0xff))
     }
+}
+
+#[inline(always)]
+fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 /// What becomes of the outermost tag.
@@ -163,10 +169,9 @@ impl Edit {
     #[inline(always)]
     fn change(&self, frame: &mut [u8], l3: usize) {
         if let Some(macs) = frame.first_chunk_mut::<MACS>() {
-            self.macs.apply(macs);
+            (0..MACS).step_by(4).for_each(|at| self.macs.apply(macs, at));
         }
-        let Some(network) = frame.get_mut(l3..) else { return };
-        if self.changes_ip || self.ports_of.is_some() {
+        if let Some(network) = frame.get_mut(l3..).filter(|_| self.changes_ip || self.ports_of.is_some()) {
             self.change_network(network);
         }
     }
@@ -174,57 +179,142 @@ impl Edit {
     #[inline(always)]
     fn change_network(&self, network: &mut [u8]) {
         let Some(header) = network.first_chunk_mut::<NETWORK>() else { return };
-        let old = *header;
-        self.network.apply(header);
-        let (new, proto) = (*header, header[PROTOCOL]);
-        let service_and_life = difference(&old, &new, 0) + difference(&old, &new, 8);
-        let addresses = (ADDRESSES..PORTS).step_by(2).map(|at| difference(&old, &new, at)).sum::<u32>();
-        if let Some(sum) = header.get_mut(IP_SUM..IP_SUM + 2).filter(|_| self.changes_ip) {
-            update(sum, service_and_life + addresses);
+        let (old, proto) = (*header, header[PROTOCOL]);
+        (0..NETWORK).step_by(4).for_each(|at| self.network.apply(header, at));
+        let by = |at| difference(word(&old, at), word(header, at));
+        let (addresses, ports) = (by(ADDRESSES) + by(ADDRESSES + 4), by(PORTS));
+        let service_and_life = by(0) + by(8);
+        let has_moved = (ADDRESSES..NETWORK).step_by(4).any(|at| word(&old, at) != word(header, at));
+        if self.changes_ip
+            && let Some(sum) = header.get_mut(IP_SUM..IP_SUM + 2).and_then(|s| s.first_chunk_mut())
+        {
+            *sum = updated(*sum, service_and_life + addresses);
         }
-        if self.changes_addresses || self.ports_of.is_some() {
-            let ports = difference(&old, &new, PORTS) + difference(&old, &new, PORTS + 2);
-            let (at, zero_is_none) = match proto {
-                ip_proto::TCP => (TCP_SUM, false),
-                ip_proto::UDP => (UDP_SUM, true),
-                _ => return,
-            };
-            let Some(sum) = network.get_mut(at..at + 2) else { return };
-            if !zero_is_none {
-                update(sum, addresses + ports);
-            } else if *sum != [0, 0] {
-                update(sum, addresses + ports);
-                if *sum == [0, 0] {
-                    sum.fill(0xff);
-                }
+        let at = match proto {
+            ip_proto::TCP => TCP_SUM,
+            ip_proto::UDP => UDP_SUM,
+            _ => return,
+        };
+        let sum = network.get_mut(at..at + 2).and_then(|s| s.first_chunk_mut());
+        // None stays none in UDP, and is none itself.
+        if let Some(sum) = sum.filter(|sum| has_moved && (at == TCP_SUM || **sum != [0, 0])) {
+            *sum = updated(*sum, addresses + ports);
+            if at == UDP_SUM && *sum == [0, 0] {
+                *sum = [0xff, 0xff];
             }
         }
     }
 }
 
-/// What the 16 bits at `at` add to a checksum (RFC 1624): nothing if they are as they were.
+/// What 32 bits add to the sum behind a checksum (RFC 1624): `~m + m'`.
 #[inline(always)]
-fn difference<const N: usize>(old: &[u8; N], new: &[u8; N], at: usize) -> u32 {
-    let word = |b: &[u8; N]| u16::from_be_bytes([b[at], b[at + 1]]);
-    let (old, new) = (word(old), word(new));
-    if old == new { 0 } else { u32::from(!old) + u32::from(new) }
+fn difference(old: u32, new: u32) -> u64 {
+    u64::from(!old) + u64::from(new)
 }
 
-/// Adds a sum of differences to a checksum, `HC' = ~(~HC + ~m + m')`.
+/// A checksum with a sum of differences added, `HC' = ~(~HC + ~m + m')`. (The order of bytes does not matter to such sums,
+/// RFC 1071, 2.)
 #[inline(always)]
-fn update(sum: &mut [u8], by: u32) {
-    let [a, b] = sum else { return };
-    if by != 0 {
-        let total = u32::from(!u16::from_be_bytes([*a, *b])) + by;
-        let once = (total & 0xffff) + (total >> 16);
-        [*a, *b] = (!((once & 0xffff) + (once >> 16)) as u16).to_be_bytes();
+fn updated(sum: [u8; 2], by: u64) -> [u8; 2] {
+    let total = u64::from(!u16::from_le_bytes(sum)) + by;
+    let total = (total & 0xffff_ffff) + (total >> 32);
+    let total = (total & 0xffff) + (total >> 16);
+    let total = (total & 0xffff) + (total >> 16);
+    let total = (total & 0xffff) + (total >> 16);
+    (!(total as u16)).to_le_bytes()
+}
+
+/// What is to be done to the packets of a burst.
+struct Plan<'e> {
+    /// With the places of packets that can be changed.
+    parts: ArrayVec<(&'e Edit, u32), BATCH_LEN>,
+    /// By place: where the network header is, and how long the packet is, in the end as it leaves.
+    l3s: [u8; BATCH_LEN],
+    lens: [u32; BATCH_LEN],
+    /// Places of packets that get a tag, and of the others.
+    tagged: u32,
+    others: u32,
+}
+
+impl<'e> Plan<'e> {
+    fn new(burst: &mut dyn Burst, parts: impl Iterator<Item = (&'e Edit, u32)>) -> Self {
+        let (parts_of, l3s, lens) = (ArrayVec::new(), [0; BATCH_LEN], [0; BATCH_LEN]);
+        let mut plan = Plan { parts: parts_of, l3s, lens, tagged: 0, others: 0 };
+        let (unfinished, is_whole) = (burst.unfinished(), burst.is_whole());
+        let mut heads: Heads<'_> = [&[]; BATCH_LEN];
+        burst.heads(&mut heads);
+        // Only whole packets can lose their front.
+        for (edit, bits) in parts.filter(|(edit, _)| is_whole || edit.tagging != Tagging::Pop) {
+            plan.admit(edit, bits & !unfinished, &heads);
+        }
+        plan
     }
-}
 
-/// A burst's packets of one megaflow.
-struct Part<'e> {
-    edit: &'e Edit,
-    places: u32,
+    fn admit(&mut self, edit: &'e Edit, bits: u32, heads: &Heads<'_>) {
+        let mut admitted = 0;
+        for place in places(bits) {
+            if let Some(l3) = edit.admits(heads[place]) {
+                (self.l3s[place], self.lens[place]) = (l3 as u8, heads[place].len() as u32);
+                admitted |= 1 << place;
+            }
+        }
+        match edit.tagging {
+            Tagging::Push(_) => self.tagged |= admitted,
+            Tagging::Leave | Tagging::Pop => self.others |= admitted,
+        }
+        // There are no more megaflows than packets.
+        let _ = self.parts.try_push((edit, admitted));
+    }
+
+    /// Returns the places of the packets that were changed.
+    fn run(&mut self, burst: &mut dyn Burst) -> u32 {
+        let tagged = if self.tagged == 0 { 0 } else { self.push(burst) };
+        tagged | if self.others == 0 { 0 } else { self.change(burst) }
+    }
+
+    fn push(&mut self, burst: &mut dyn Burst) -> u32 {
+        let mut by: Lengths = [0; BATCH_LEN];
+        places(self.tagged).for_each(|place| by[place] = TAG as u16);
+        let mut frames: Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+        let grown = burst.grow(&by, &mut frames);
+        for (edit, bits) in &self.parts {
+            let Tagging::Push(tag) = edit.tagging else { continue };
+            for place in places(bits & grown) {
+                let frame = &mut *frames[place];
+                if let Some(inner) = frame.get_mut(TAG..) {
+                    edit.change(inner, self.l3s[place].into());
+                }
+                frame.copy_within(TAG..TAG + MACS, 0);
+                if let Some(to) = frame.get_mut(MACS..MACS + TAG) {
+                    to.copy_from_slice(&tag);
+                }
+                self.lens[place] += TAG as u32;
+            }
+        }
+        grown
+    }
+
+    fn change(&mut self, burst: &mut dyn Burst) -> u32 {
+        let mut by: Lengths = [0; BATCH_LEN];
+        let mut shrinks = false;
+        let mut frames: Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+        let changed = burst.edit(self.others, &mut frames);
+        for (edit, bits) in self.parts.iter().filter(|(edit, _)| !matches!(edit.tagging, Tagging::Push(_))) {
+            for place in places(bits & changed) {
+                edit.change(frames[place], self.l3s[place].into());
+                if edit.tagging == Tagging::Pop {
+                    frames[place].copy_within(..MACS, TAG);
+                    by[place] = TAG as u16;
+                    self.lens[place] -= TAG as u32;
+                    shrinks = true;
+                }
+            }
+        }
+        if shrinks {
+            burst.shrink(&by);
+        }
+        changed
+    }
 }
 
 impl Worker {
@@ -232,15 +322,13 @@ impl Worker {
     /// counted the packets.
     #[inline(never)]
     pub fn edit_burst(&mut self, view: View<'_>, in_port: u32, burst: &mut dyn Burst, parts: &Parts) {
+        let flow = |(slot, bits): &(u32, u32)| Some((self.lane.flow(*slot)?.edit.as_deref()?, *bits));
+        let mut plan = Plan::new(burst, parts.iter().filter_map(flow));
+        let done = plan.run(burst);
         let mut outs = Outs::new();
-        let (mut done, mut lens) = (0, [0; BATCH_LEN]);
-        for (slot, bits) in parts {
-            let Some(edit) = self.lane.flow(*slot).and_then(|flow| flow.edit.as_deref()) else { continue };
-            let part = Part { edit, places: *bits };
-            let changed = part.run(burst, &mut lens);
-            add_out(&mut outs, edit.out, changed);
-            done |= changed;
-        }
+        plan.parts.iter().for_each(|(edit, bits)| add_out(&mut outs, edit.out, bits & done));
+        let lens = plan.lens;
+        drop(plan);
         for (port, bits) in outs.iter().filter(|(_, bits)| *bits != 0) {
             let bytes = places(*bits).map(|place| u64::from(lens[place])).sum();
             self.send_burst(in_port, *port, burst, *bits, bytes);
@@ -251,95 +339,6 @@ impl Worker {
                 places(bits & !done).filter_map(|place| take(burst, in_port, place)).collect();
             self.execute(view, &flow.actions, &mut items, 0);
         }
-    }
-}
-
-impl Part<'_> {
-    /// Changes packets, and notes their lengths as they are then; returns the places of those that it could change.
-    fn run(&self, burst: &mut dyn Burst, lens: &mut [u32; BATCH_LEN]) -> u32 {
-        if self.edit.tagging == Tagging::Pop && !burst.is_whole() {
-            return 0;
-        }
-        let bits = self.places & !burst.unfinished();
-        let (l3s, admitted) = self.look(burst, bits, lens);
-        match self.edit.tagging {
-            Tagging::Push(tag) => self.push(burst, admitted, &l3s, tag, lens),
-            Tagging::Leave => self.change(burst, admitted, &l3s),
-            Tagging::Pop => self.pop(burst, admitted, &l3s, lens),
-        }
-    }
-
-    fn change(&self, burst: &mut dyn Burst, bits: u32, l3s: &[usize; BATCH_LEN]) -> u32 {
-        let mut frames: Frames<'_> = std::array::from_fn(|_| &mut [][..]);
-        let changed = burst.edit(bits, &mut frames);
-        places(changed).for_each(|place| self.edit.change(frames[place], l3s[place]));
-        changed
-    }
-
-    fn pop(
-        &self,
-        burst: &mut dyn Burst,
-        bits: u32,
-        l3s: &[usize; BATCH_LEN],
-        lens: &mut [u32; BATCH_LEN],
-    ) -> u32 {
-        let mut by: Lengths = [0; BATCH_LEN];
-        let mut frames: Frames<'_> = std::array::from_fn(|_| &mut [][..]);
-        let changed = burst.edit(bits, &mut frames);
-        for place in places(changed) {
-            self.edit.change(frames[place], l3s[place]);
-            frames[place].copy_within(..MACS, TAG);
-            by[place] = TAG as u16;
-            lens[place] -= TAG as u32;
-        }
-        burst.shrink(&by);
-        changed
-    }
-
-    /// Where the network headers of packets are, and places of those that can be changed.
-    fn look(
-        &self,
-        burst: &mut dyn Burst,
-        bits: u32,
-        lens: &mut [u32; BATCH_LEN],
-    ) -> ([usize; BATCH_LEN], u32) {
-        let mut heads: Heads<'_> = [&[]; BATCH_LEN];
-        burst.heads(&mut heads);
-        let (mut l3s, mut admitted) = ([0; BATCH_LEN], 0);
-        for place in places(bits) {
-            if let Some(l3) = self.edit.admits(heads[place]) {
-                l3s[place] = l3;
-                lens[place] = heads[place].len() as u32;
-                admitted |= 1 << place;
-            }
-        }
-        (l3s, admitted)
-    }
-
-    fn push(
-        &self,
-        burst: &mut dyn Burst,
-        bits: u32,
-        l3s: &[usize; BATCH_LEN],
-        tag: [u8; TAG],
-        lens: &mut [u32; BATCH_LEN],
-    ) -> u32 {
-        let mut by: Lengths = [0; BATCH_LEN];
-        places(bits).for_each(|place| by[place] = TAG as u16);
-        let mut frames: Frames<'_> = std::array::from_fn(|_| &mut [][..]);
-        let grown = burst.grow(&by, &mut frames);
-        for place in places(grown) {
-            let frame = &mut *frames[place];
-            if let Some(inner) = frame.get_mut(TAG..) {
-                self.edit.change(inner, l3s[place]);
-            }
-            frame.copy_within(TAG..TAG + MACS, 0);
-            if let Some(to) = frame.get_mut(MACS..MACS + TAG) {
-                to.copy_from_slice(&tag);
-            }
-            lens[place] += TAG as u32;
-        }
-        grown
     }
 }
 

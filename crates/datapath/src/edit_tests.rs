@@ -86,8 +86,8 @@ proptest! {
             packet.offload.checksum = Checksum::Partial { start: 34, offset: place as u16 };
         }
         let bits = netdev::burst::all_places(frames.len());
-        let mut lens = [0; BATCH_LEN];
-        let done = Part { edit: &edit, places: bits }.run(&mut burst, &mut lens);
+        let mut plan = Plan::new(&mut burst, std::iter::once((&*edit, bits)));
+        let done = plan.run(&mut burst);
         for (place, frame) in frames.iter().enumerate() {
             let packet = &burst.0[place];
             let l3 = if frame[12] == 0x81 { 18 } else { 14 };
@@ -97,7 +97,7 @@ proptest! {
             if fits {
                 let expected = slowly(frame, &actions[..actions.len() - 1]);
                 prop_assert_eq!(packet.data(), &expected[..], "{:?} {:02x?}", actions, frame);
-                prop_assert_eq!(lens[place] as usize, expected.len());
+                prop_assert_eq!(plan.lens[place] as usize, expected.len());
             } else {
                 prop_assert_eq!(packet.data(), &frame[..]);
             }

@@ -319,6 +319,18 @@ fn lend(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, to: Option
             places(bits)
                 .for_each(|place| assert!(frames.take(place).is_some() && !frames.are_lent(1 << place)));
         }
+        1 if choice & 16 != 0 => {
+            let wanted = u32::from_le_bytes([c.u8(), c.u8(), 0, 0]);
+            let mut changed: netdev::burst::Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+            let bits = frames.edit(wanted, &mut changed);
+            let lens = changed.each_ref().map(|frame| frame.len());
+            changed.iter_mut().for_each(|frame| frame.fill(0xee));
+            assert_eq!(bits & !wanted, 0, "others were changed");
+            for place in places(bits) {
+                let front = frames.take(place)?.data().get(..lens[place])?.iter().all(|b| *b == 0xee);
+                assert!(front, "the change was lost");
+            }
+        }
         1 => {
             for place in all {
                 let was_lent = frames.are_lent(1 << place);

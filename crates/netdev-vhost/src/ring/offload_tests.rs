@@ -283,3 +283,26 @@ fn frames_that_grow_become_packets() {
         [110, 1514, 2058, 70].map(Some)
     );
 }
+
+/// Headers are changed in the copy, and the rest stays with the guest.
+#[test]
+fn frames_are_changed_where_they_are() {
+    let mut sender = Sender::new(true, false);
+    let shape = |len, cuts: &[u16], header| Shape { len, cuts: cuts.to_vec(), indirect: false, header };
+    let shapes = [shape(60, &[], 0), shape(1514, &[], 1), shape(2000, &[12, 500], 0), shape(70, &[], 0)];
+    sender.send(&shapes, 7);
+    let mut frames = Frames::default();
+    sender.device.receive_frames(&mut frames, &mut RxCount::default()).expect("good guest");
+    let before = [0, 1, 2, 3].map(|place| frames.copy(place).expect("lent").data().to_vec());
+    let mut changed: netdev::burst::Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+    assert_eq!(frames.edit(0b0111, &mut changed), 0b0101, "the second is to be finished first");
+    assert_eq!([0, 1, 2, 3].map(|place| changed[place].len()), [60, 0, 64, 0]);
+    changed[0][..6].fill(0xaa);
+    changed[2][..6].fill(0xbb);
+    assert!(frames.are_lent(0b1111) && frames.alike().is_none());
+    for (place, mac) in [(0, Some(0xaa)), (1, None), (2, Some(0xbb)), (3, None)] {
+        let mut expected = before[place].clone();
+        mac.into_iter().for_each(|mac| expected[..6].fill(mac));
+        assert_eq!(frames.take(place).expect("a frame").data(), expected, "{place}");
+    }
+}
