@@ -8,7 +8,7 @@ use std::error::Error;
 use std::path::PathBuf;
 
 /// What is bound. Everything inline goes through the shim.
-const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup)|rte_mp_disable|rte_version|rte_strerror|rte_log_(set_level_pattern|register|get_level|set_level)|\
+const FUNCTIONS: &str = "shim_.*|rte_eal_(init|cleanup)|rte_mp_disable|rte_version|rte_strerror|rte_log_set_level_pattern|\
      rte_thread_(un)?register|rte_socket_(count|id_by_idx)|rte_dev_(probe|remove|bus_info|name|bus)|rte_bus_name|\
      rte_eth_dev_(info_get|configure|start|stop|close|is_valid_port|socket_id|set_mtu|get_mtu|set_link_up|set_link_down|\
      flow_ctrl_get|flow_ctrl_set|default_mac_addr_set|reset|count_avail)|rte_eth_(rx|tx)_queue_setup|\

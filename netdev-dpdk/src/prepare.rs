@@ -1,12 +1,10 @@
 //! Attaching the devices that the database names while the rest of the daemon starts.
 //!
 //! Drivers take long to attach a device. A thread does that in the order in which they will be asked for; who opens a
-//! port meanwhile makes its mempool and starts it while the next device is being attached. Devices whose driver keeps to
-//! itself are attached several at a time, each by a thread of its own. While there is no device yet, the mempool that
-//! the first port will ask for is made.
+//! port meanwhile makes its mempool and starts it while the next device is being attached. (Not several at a time: EAL's
+//! lists of devices have no lock.) While there is no device yet, the mempool that the first port will ask for is made.
 
 use crate::context::Dpdk;
-use crate::ffi::attach::{self, Announced};
 use crate::ffi::eal;
 use crate::ffi::port::{self, Port};
 use crate::mempools::{self, Need};
@@ -16,10 +14,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 use tracing::{error, info};
-
-/// Devices that are attached at a time, at most.
-const AT_ONCE: usize = 16;
-const THREAD: &str = "dpdk_attach";
 
 /// A port that will be opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,19 +68,18 @@ impl Dpdk {
         }
         let Some(first) = ports.into_iter().next().filter(|_| !wanted.is_empty()) else { return };
         self.prepared.devices.lock().extend(wanted.iter().map(|name| (name.clone(), None)));
-        let (dpdk, names, announced) = (self.clone(), wanted.clone(), Announced::begin());
+        let (dpdk, names) = (self.clone(), wanted.clone());
         let attach = move || {
             std::thread::scope(|threads| {
                 let pool = std::thread::Builder::new().name("dpdk_mempool".to_owned());
                 let _ = pool.spawn_scoped(threads, || dpdk.prepare_mempool(&first));
-                groups(&names).for_each(|group| dpdk.attach_together(group));
+                names.iter().for_each(|name| dpdk.prepared.done(name, dpdk.attach_new(name)));
             });
-            drop(announced);
             if port::all().is_empty() {
                 dpdk.mempools.tidy();
             }
         };
-        if let Err(e) = std::thread::Builder::new().name(THREAD.to_owned()).spawn(attach) {
+        if let Err(e) = std::thread::Builder::new().name("dpdk_attach".to_owned()).spawn(attach) {
             error!(target: "netdev_dpdk", "devices are attached one after the other: {e}");
             wanted.iter().for_each(|name| self.prepared.done(name, None));
         }
@@ -101,31 +94,18 @@ impl Dpdk {
         self.mempools.prepare(&port.name, need);
     }
 
-    /// Attaches devices that can be attached at the same time, unless they are there.
-    fn attach_together(&self, group: &[String]) {
-        let bus = &self.bus.lock();
-        let attach = |name: &str| {
-            // Devices without a node of their own are on that of whoever attaches them.
-            eal::enrol();
-            let new = if port::find(name).is_some() { None } else { Self::attach(bus, name) };
-            self.prepared.done(name, new);
-        };
-        let Some((first, others)) = group.split_first() else { return };
-        std::thread::scope(|threads| {
-            for name in others {
-                let thread = std::thread::Builder::new().name(THREAD.to_owned());
-                if thread.spawn_scoped(threads, || attach(name)).is_err() {
-                    attach(name);
-                }
-            }
-            attach(first);
-        });
+    /// Attaches a device unless it is there.
+    fn attach_new(&self, devargs: &str) -> Option<Port> {
+        let bus = self.bus.lock();
+        // Devices without a node of their own are on that of whoever attaches them.
+        eal::enrol();
+        if port::find(devargs).is_some() { None } else { Self::attach(&bus, devargs) }
     }
 
     /// Attaches a device that is not there.
     pub(crate) fn attach(_bus: &MutexGuard<'_, ()>, devargs: &str) -> Option<Port> {
         let begin = Instant::now();
-        attach::attach(devargs).ok()?;
+        port::attach(devargs).ok()?;
         let port = port::find(devargs)?;
         let us = begin.elapsed().as_micros();
         info!(target: "netdev_dpdk", "Device '{devargs}' attached to DPDK in {us} us");
@@ -133,28 +113,9 @@ impl Dpdk {
     }
 }
 
-/// Cuts a list of devices, in its order, into those that can be attached at the same time.
-fn groups(names: &[String]) -> impl Iterator<Item = &[String]> {
-    let both_can = |a: &String, b: &String| attach::keeps_to_itself(a) && attach::keeps_to_itself(b);
-    names.chunk_by(both_can).flat_map(|group| group.chunks(AT_ONCE))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn devices_of_drivers_that_keep_to_themselves_are_attached_together() {
-        let names: Vec<String> =
-            ["net_null0", "net_af_packet0,iface=a", "net_af_packet1,iface=b", "net_bonding0"]
-                .into_iter()
-                .map(str::to_owned)
-                .chain((2..20).map(|n| format!("net_af_packet{n},iface=x")))
-                .collect();
-        let lengths: Vec<usize> = groups(&names).map(<[String]>::len).collect();
-        assert_eq!(lengths, [1, 2, 1, 16, 2]);
-        assert_eq!(groups(&names).flatten().cloned().collect::<Vec<_>>(), names);
-    }
 
     #[test]
     fn who_asks_early_waits() {

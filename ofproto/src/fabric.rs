@@ -265,7 +265,7 @@ impl Fabric {
     pub fn next_order(&self, tick_ms: u64, rest_ms: u64) -> Rounds {
         // Said before it is looked at: who adds a megaflow meanwhile takes it back.
         self.resting.store(true, Ordering::SeqCst);
-        let has_flows = self.megaflows.len() > 0 || self.flow_statistics().current > 0;
+        let has_flows = !self.megaflows.is_empty() || self.flow_statistics().current > 0;
         // A clock that is moved by hand does not say so here.
         if has_flows || !self.clock.is_real() {
             self.resting.store(false, Ordering::SeqCst);

@@ -144,6 +144,6 @@ fn who_is_to_look_now_does_not_wait_for_the_next_tick() {
     let (fabric, _) = fabric("drop");
     fabric.look_now();
     let begin = std::time::Instant::now();
-    fabric.next_order(60_000);
+    fabric.next_order(60_000, 60_000);
     assert!(begin.elapsed().as_secs() < 30);
 }

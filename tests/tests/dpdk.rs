@@ -295,7 +295,7 @@ fn packets_come_and_go_by_other_ports() {
     }
 }
 
-/// Devices of a configuration are attached at the same time, where their driver allows it.
+/// Devices of a configuration are attached before their ports ask for them.
 #[test]
 fn ports_of_a_daemon_that_starts_have_their_own_devices() {
     let Some(_alone) = ready() else { return };

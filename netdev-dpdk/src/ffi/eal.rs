@@ -1,6 +1,5 @@
 //! The environment abstraction layer (EAL): start, log, dumps, threads.
 
-use super::attach;
 use super::mempool::Mempool;
 use super::raw;
 use super::text::{c_string, copy, strerror};
@@ -54,10 +53,7 @@ extern "C" fn log(level: u32, text: *const c_char, len: usize) {
     let bytes = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), len) };
     for line in String::from_utf8_lossy(bytes).lines().filter(|l| !l.is_empty()) {
         match level {
-            raw::RTE_LOG_DEBUG.. => {
-                attach::hear(line);
-                tracing::debug!(target: "dpdk", "{line}");
-            }
+            raw::RTE_LOG_DEBUG.. => tracing::debug!(target: "dpdk", "{line}"),
             raw::RTE_LOG_NOTICE | raw::RTE_LOG_INFO => tracing::info!(target: "dpdk", "{line}"),
             raw::RTE_LOG_WARNING => tracing::warn!(target: "dpdk", "{line}"),
             _ => tracing::error!(target: "dpdk", "{line}"),

@@ -4,7 +4,6 @@
 //! What callers may rely on: a [`Port`] is a number that DPDK checks itself, so a stale one is an error and not
 //! undefined behaviour; a buffer is owned by one [`packet::Packet`] from `recv` to `send` or drop.
 
-pub mod attach;
 pub mod eal;
 pub mod mempool;
 pub mod port;

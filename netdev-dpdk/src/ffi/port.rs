@@ -1,10 +1,9 @@
 //! Ethernet ports of DPDK. Errors are errno values as DPDK returns them, made positive.
 
-use super::attach::{lists, quiet};
 use super::raw;
 use super::text::{c_string, copy};
 use flow::EthAddr;
-use parking_lot::{RwLock, RwLockReadGuard};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 use std::ffi::{c_int, c_void};
 use std::mem::zeroed;
 use std::ptr::null;
@@ -23,6 +22,8 @@ pub const EBUSY: Errno = 16;
 const PORTS_MAX: usize = raw::RTE_MAX_ETHPORTS as usize;
 /// Ports that are set up, or being closed: whoever does either has set the port's flag.
 static IN_USE: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
+/// Held where devices come and go, and where they are looked for.
+static DEVICES: Mutex<()> = Mutex::new(());
 /// Ports that are never closed.
 static KEPT: [AtomicBool; PORTS_MAX] = [const { AtomicBool::new(false) }; PORTS_MAX];
 /// Held by those who look at a device's memory, and by who takes a device away. One that comes disturbs nobody.
@@ -53,7 +54,7 @@ impl Drop for Claim {
     }
 }
 
-pub(super) fn check(result: c_int) -> Result<(), Errno> {
+fn check(result: c_int) -> Result<(), Errno> {
     if result < 0 { Err(result.saturating_neg()) } else { Ok(()) }
 }
 
@@ -128,7 +129,7 @@ pub fn all() -> Vec<Port> {
 
 /// The first port that matches device arguments.
 pub fn find(devargs: &str) -> Option<Port> {
-    let _devices = lists();
+    let _devices = DEVICES.lock();
     let devargs = c_string(devargs);
     // SAFETY: a plain C structure that all-zero bytes are valid for.
     let mut iterator: raw::rte_dev_iterator = unsafe { zeroed() };
@@ -144,6 +145,14 @@ pub fn find(devargs: &str) -> Option<Port> {
         raw::rte_eth_iterator_cleanup(&mut iterator);
         Some(Port(port)).filter(|p| p.is_valid())
     }
+}
+
+/// Attaches the device that `devargs` names.
+pub fn attach(devargs: &str) -> Result<(), Errno> {
+    let _devices = DEVICES.lock();
+    let devargs = c_string(devargs);
+    // SAFETY: a string that DPDK copies.
+    check(unsafe { raw::rte_dev_probe(devargs.as_ptr()) })
 }
 
 impl Port {
@@ -267,7 +276,7 @@ impl Port {
             return Err(EBUSY);
         }
         let _claims = ports.into_iter().map(Claim::new).collect::<Result<Vec<_>, _>>()?;
-        let _devices = quiet();
+        let _devices = DEVICES.lock();
         let _memory = MEMORY.write();
         let device = self.raw_info().map(|i| i.device).filter(|d| !d.is_null());
         // SAFETY: nobody uses the port's queues, or those of its siblings, while they are claimed here, nor
