@@ -31,41 +31,47 @@ const TCP_SUM: usize = 20 + 16;
 const UDP_SUM: usize = 20 + 6;
 const CFI: u16 = 1 << 12;
 
-/// Bits that stay and bits that are set, of `N` bytes.
+/// Bits that stay and bits that are set, of `W` times 4 bytes, as they come out of little-endian loads.
 #[derive(Clone, Debug)]
-struct Bits<const N: usize> {
-    keep: [u8; N],
-    set: [u8; N],
+struct Bits<const W: usize> {
+    keep: [u32; W],
+    set: [u32; W],
 }
 
-impl<const N: usize> Bits<N> {
-    const NONE: Self = Bits { keep: [0xff; N], set: [0; N] };
+impl<const W: usize> Bits<W> {
+    const NONE: Self = Bits { keep: [u32::MAX; W], set: [0; W] };
 
-    /// Sets also what `mask` says of these bytes.
+    /// Sets also what `mask` says of the bytes from `at` on.
     fn put(&mut self, at: usize, key: &[u8], mask: &[u8]) {
-        let bytes = self.keep.iter_mut().zip(&mut self.set).skip(at);
-        for ((keep, set), (key, mask)) in bytes.zip(key.iter().zip(mask)) {
-            *keep &= !mask;
-            *set = *set & !mask | key & mask;
+        for (at, (key, mask)) in (at..).zip(key.iter().zip(mask)) {
+            let shift = 8 * (at % 4);
+            let (key, mask) = (u32::from(key & mask) << shift, u32::from(*mask) << shift);
+            if let (Some(keep), Some(set)) = (self.keep.get_mut(at / 4), self.set.get_mut(at / 4)) {
+                *keep &= !mask;
+                *set = *set & !mask | key;
+            }
         }
     }
 
-    /// Four bytes at `at` of a header, with what is set.
+    /// Changes bytes; returns them as they were and as they are.
     #[inline(always)]
-    fn apply(&self, header: &mut [u8; N], at: usize) {
-        let word = word(header, at) & word(&self.keep, at) | word(&self.set, at);
-        header[at..at + 4].copy_from_slice(&word.to_le_bytes());
+    fn apply(&self, bytes: &mut [[u8; 4]; W]) -> ([u32; W], [u32; W]) {
+        let old = bytes.map(u32::from_le_bytes);
+        let new = std::array::from_fn(|i| old[i] & self.keep[i] | self.set[i]);
+        *bytes = new.map(u32::to_le_bytes);
+        (old, new)
     }
 
-    /// Whether something changes from `at` up to `end`.
-    fn touches(&self, at: usize, end: usize) -> bool {
-        self.keep.get(at..end).is_some_and(|keep| keep.iter().any(|k| *k != 0xff))
+    /// Whether something of these words changes.
+    fn touches(&self, words: std::ops::Range<usize>) -> bool {
+        self.keep.get(words).is_some_and(|keep| keep.iter().any(|k| *k != u32::MAX))
     }
 }
 
+/// The first words of some bytes.
 #[inline(always)]
-fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+fn words<const W: usize>(bytes: &mut [u8]) -> Option<&mut [[u8; 4]; W]> {
+    bytes.as_chunks_mut().0.first_chunk_mut()
 }
 
 /// What becomes of the outermost tag.
@@ -82,11 +88,10 @@ enum Tagging {
 pub(crate) struct Edit {
     pub out: PortNo,
     tagging: Tagging,
-    macs: Bits<MACS>,
-    network: Bits<NETWORK>,
-    /// Whether TOS or TTL, addresses, ports change.
+    macs: Bits<{ MACS / 4 }>,
+    network: Bits<{ NETWORK / 4 }>,
+    /// Whether TOS, TTL or addresses change.
     changes_ip: bool,
-    changes_addresses: bool,
     /// The protocol whose ports are set.
     ports_of: Option<u8>,
 }
@@ -101,14 +106,12 @@ impl Edit {
             macs: Bits::NONE,
             network: Bits::NONE,
             changes_ip: false,
-            changes_addresses: false,
             ports_of: None,
         };
         if edits.is_empty() || !edits.iter().all(|action| edit.add(action)) {
             return None;
         }
-        edit.changes_addresses = edit.network.touches(ADDRESSES, PORTS);
-        edit.changes_ip = edit.changes_addresses || edit.network.touches(0, IP_SUM);
+        edit.changes_ip = edit.network.touches(0..PORTS / 4);
         Some(Box::new(edit))
     }
 
@@ -168,9 +171,7 @@ impl Edit {
     /// Changes addresses, network header and ports of a frame that [`Edit::admits`], whose network header is at `l3`.
     #[inline(always)]
     fn change(&self, frame: &mut [u8], l3: usize) {
-        if let Some(macs) = frame.first_chunk_mut::<MACS>() {
-            (0..MACS).step_by(4).for_each(|at| self.macs.apply(macs, at));
-        }
+        words(frame).into_iter().for_each(|macs| _ = self.macs.apply(macs));
         if let Some(network) = frame.get_mut(l3..).filter(|_| self.changes_ip || self.ports_of.is_some()) {
             self.change_network(network);
         }
@@ -178,23 +179,20 @@ impl Edit {
 
     #[inline(always)]
     fn change_network(&self, network: &mut [u8]) {
-        let Some(header) = network.first_chunk_mut::<NETWORK>() else { return };
-        let (old, proto) = (*header, header[PROTOCOL]);
-        (0..NETWORK).step_by(4).for_each(|at| self.network.apply(header, at));
-        let by = |at| difference(word(&old, at), word(header, at));
-        let (addresses, ports) = (by(ADDRESSES) + by(ADDRESSES + 4), by(PORTS));
-        let service_and_life = by(0) + by(8);
-        let has_moved = (ADDRESSES..NETWORK).step_by(4).any(|at| word(&old, at) != word(header, at));
+        let Some((old, new)) = words(network).map(|header| self.network.apply(header)) else { return };
+        let by = |word: usize| difference(old[word], new[word]);
+        let (addresses, ports) = (by(ADDRESSES / 4) + by(ADDRESSES / 4 + 1), by(PORTS / 4));
         if self.changes_ip
-            && let Some(sum) = header.get_mut(IP_SUM..IP_SUM + 2).and_then(|s| s.first_chunk_mut())
+            && let Some(sum) = network.get_mut(IP_SUM..IP_SUM + 2).and_then(|s| s.first_chunk_mut())
         {
-            *sum = updated(*sum, service_and_life + addresses);
+            *sum = updated(*sum, by(0) + by(2) + addresses);
         }
-        let at = match proto {
-            ip_proto::TCP => TCP_SUM,
-            ip_proto::UDP => UDP_SUM,
+        let at = match network.get(PROTOCOL) {
+            Some(&ip_proto::TCP) => TCP_SUM,
+            Some(&ip_proto::UDP) => UDP_SUM,
             _ => return,
         };
+        let has_moved = (ADDRESSES / 4..NETWORK / 4).any(|word| old[word] != new[word]);
         let sum = network.get_mut(at..at + 2).and_then(|s| s.first_chunk_mut());
         // None stays none in UDP, and is none itself.
         if let Some(sum) = sum.filter(|sum| has_moved && (at == TCP_SUM || **sum != [0, 0])) {
