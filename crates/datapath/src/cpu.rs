@@ -32,16 +32,17 @@ pub(crate) fn prefetch_to_write(address: usize) {
     let _ = address;
 }
 
-/// Whether `a` and `b` differ in a bit of `mask`.
+/// Whether `a` and `b` differ in a bit of `mask`. `N` is a multiple of 16.
 #[inline(always)]
-pub(crate) fn differs(a: &[u8; WIDE], b: &[u8; WIDE], mask: &[u8; WIDE]) -> bool {
+pub(crate) fn differs<const N: usize>(a: &[u8; N], b: &[u8; N], mask: &[u8; N]) -> bool {
+    const { assert!(N.is_multiple_of(16)) }
     #[cfg(target_arch = "x86_64")]
     // SAFETY: every processor of the architecture has SSE2; each load is of 16 bytes within an array.
     unsafe {
         use std::arch::x86_64::*;
-        let load = |bytes: &[u8; WIDE], at: usize| _mm_loadu_si128(bytes.as_ptr().add(at).cast());
+        let load = |bytes: &[u8; N], at: usize| _mm_loadu_si128(bytes.as_ptr().add(at).cast());
         let part = |at| _mm_and_si128(_mm_xor_si128(load(a, at), load(b, at)), load(mask, at));
-        let all = _mm_or_si128(_mm_or_si128(part(0), part(16)), part(32));
+        let all = (0..N / 16).fold(_mm_setzero_si128(), |all, i| _mm_or_si128(all, part(16 * i)));
         _mm_movemask_epi8(_mm_cmpeq_epi8(all, _mm_setzero_si128())) != 0xffff
     }
     #[cfg(not(target_arch = "x86_64"))]
@@ -50,7 +51,7 @@ pub(crate) fn differs(a: &[u8; WIDE], b: &[u8; WIDE], mask: &[u8; WIDE]) -> bool
 
 /// The twin of [`differs`] for processors without its instructions, and for tests.
 #[cfg(any(test, not(target_arch = "x86_64")))]
-fn differs_plainly(a: &[u8; WIDE], b: &[u8; WIDE], mask: &[u8; WIDE]) -> bool {
+fn differs_plainly<const N: usize>(a: &[u8; N], b: &[u8; N], mask: &[u8; N]) -> bool {
     a.iter().zip(b).zip(mask).any(|((a, b), m)| (a ^ b) & m != 0)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Packets that only have to be sent leave as they came, in the buffers of their device. Where more is to be done,
 //! the lane still knows the megaflow; only packets of another shape, and those of megaflows that it does not know,
-//! are parsed into keys. Packets of one megaflow leave in the order in which they came; only those of other shapes
-//! come after those of the lane's.
+//! are parsed into keys. Packets of one megaflow leave in the order in which they came; only those of neither shape
+//! come after those of the lanes'.
 
 use crate::drops::DropCause;
 use crate::item::{Item, Items, PacketMeta};
@@ -28,13 +28,15 @@ pub(crate) struct Parted {
     /// By place, the lane's slot of a packet that is in the burst still.
     pub slots: [u32; BATCH_LEN],
     /// By place, packets that were taken out and parsed.
-    held: [Option<Item>; BATCH_LEN],
+    pub held: [Option<Item>; BATCH_LEN],
+    /// Where packets leave to that the wide lane knows the megaflow of.
+    pub outs: Outs,
     /// Megaflows that do more than output, and those that the lane cannot remember.
-    groups: Groups,
-    /// Packets that the lane knew the megaflow of.
-    hits: u64,
+    pub groups: Groups,
+    /// Packets that a lane knew the megaflow of.
+    pub hits: u64,
     /// Bytes of packets that the lane did not count.
-    odd_bytes: u64,
+    pub odd_bytes: u64,
 }
 
 /// Ports that packets leave by as they came, and their places.
@@ -55,8 +57,20 @@ impl Worker {
         let n = burst.len();
         let tally = Tally { now_ms: self.now_ms, is_owner: view.table.pmd.is_some() };
         let mut heads: Heads<'_> = [&[]; BATCH_LEN];
+        let is_whole = self.wide.is_some() && burst.is_whole();
         burst.heads(&mut heads);
-        let seen = self.lane.look(in_port, heads.get(..n).unwrap_or_default(), view.table.deaths());
+        let seen_heads = heads.get(..n).unwrap_or_default();
+        if self.wide.is_some()
+            && seen_heads.first().is_some_and(|head| words(head).is_none())
+            && let Some((port, bytes)) = self.look_at_wide(view, in_port, (seen_heads, is_whole), tally)
+        {
+            self.stats.received.add(n as u64);
+            self.counters(in_port).received.add(n as u64);
+            self.count_received(in_port, bytes, n as u64);
+            self.send_burst(in_port, port, burst, all_places(n), bytes);
+            return;
+        }
+        let seen = self.lane.look(in_port, seen_heads, view.table.deaths());
         // Before others can see where they went.
         self.stats.received.add(n as u64);
         self.counters(in_port).received.add(n as u64);
@@ -90,10 +104,10 @@ impl Worker {
         seen: Seen,
         tally: Tally,
     ) {
-        let others = seen.odd | seen.unknown;
         let mut parted = Parted {
             slots: [NONE; BATCH_LEN],
             held: [const { None }; BATCH_LEN],
+            outs: Outs::new(),
             groups: Groups::new(),
             hits: 0,
             odd_bytes: 0,
@@ -104,8 +118,13 @@ impl Worker {
             }
             places(run.sum.places).for_each(|place| parted.slots[place] = run.slot);
         }
+        let mut odd = seen.odd;
+        if odd != 0 {
+            odd &= !self.sort_wide(view, in_port, burst, odd, tally, &mut parted);
+        }
+        let others = odd | seen.unknown;
         if others != 0 {
-            self.look_closer(view, in_port, burst, seen.odd, others, tally, &mut parted);
+            self.look_closer(view, in_port, burst, odd, others, tally, &mut parted);
         }
         self.count_received(in_port, seen.bytes + parted.odd_bytes, parted.hits);
         self.lane.credit(tally);
@@ -151,7 +170,7 @@ impl Worker {
         self.return_key(keys);
     }
 
-    /// A packet that is not of the lane's shape.
+    /// A packet of neither shape.
     fn look_at_odd(
         &mut self,
         view: View<'_>,
@@ -211,7 +230,7 @@ impl Worker {
         Some((item.packet, slot))
     }
 
-    fn count_table_hit(&self, asked: usize) {
+    pub fn count_table_hit(&self, asked: usize) {
         self.stats.subtables_asked.add(asked as u64);
         self.stats.table_hits.add(1);
     }
@@ -240,7 +259,7 @@ impl Worker {
         parted: &mut Parted,
         tally: Tally,
     ) {
-        let mut outs = Outs::new();
+        let mut outs = std::mem::take(&mut parted.outs);
         let mut changed = [Way::Push, Way::Pop, Way::Edit].map(|way| (way, Parts::new()));
         let left = self.track_in_place(view, in_port, burst, parted, &mut outs);
         for (place, slot) in parted.slots.iter().enumerate().filter(|(_, slot)| **slot != NONE) {

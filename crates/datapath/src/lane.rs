@@ -10,10 +10,12 @@
 //! The union grows when a megaflow is met that looks at more, which makes other signatures of the packets of that port.
 
 mod shape;
+mod shapes;
 mod signatures;
 mod slots;
+pub(crate) mod wide;
 
-use crate::cpu::{Alike, WIDE, prefetch};
+use crate::cpu::{Alike, prefetch};
 use crate::key::Seed;
 use crate::megaflow::Megaflow;
 use arrayvec::ArrayVec;
@@ -21,17 +23,20 @@ use dpif::PortNo;
 use flow::Tunnel;
 use netdev::burst::all_places;
 use packet::BATCH_LEN;
-use shape::{Template, differ};
+use shape::Common;
 pub(crate) use shape::{Words, flags_of, set_offsets, words, words_of};
+pub(crate) use shapes::Shape;
+use shapes::{Template, differ};
 pub(crate) use signatures::NONE;
 use signatures::Signatures;
 use slots::{EDITED, ELSEWHERE, From, POPPED, PUSHED, Slots, TRACKED};
 use std::sync::Arc;
+pub(crate) use wide::Wide;
 
 /// Packets of a batch, one after the other but for odd ones, that agree in all that counts.
-pub(crate) struct Run {
+pub(crate) struct Run<const N: usize> {
     /// Of its first packet.
-    words: Words,
+    words: [u64; N],
     signature: u64,
     pub sum: Sum,
     /// [`NONE`] if its megaflow is not remembered.
@@ -48,9 +53,9 @@ pub(crate) struct Sum {
     tcp_flags: u16,
 }
 
-impl Run {
+impl<const N: usize> Run<N> {
     #[inline(always)]
-    fn new(words: Words, signature: u64) -> Self {
+    fn new(words: [u64; N], signature: u64) -> Self {
         Run { words, signature, sum: Sum::default(), slot: NONE }
     }
 }
@@ -67,7 +72,7 @@ impl Sum {
 }
 
 #[inline(always)]
-fn end(runs: &mut ArrayVec<Run, BATCH_LEN>, sum: Sum) {
+fn end<const N: usize>(runs: &mut ArrayVec<Run<N>, BATCH_LEN>, sum: Sum) {
     if let Some(run) = runs.last_mut() {
         run.sum = sum;
     }
@@ -112,11 +117,11 @@ pub(crate) struct Tally {
 }
 
 /// The last run of the batch before: the next one often goes on with it.
-struct Last {
-    /// Of its first packet, if `has_bytes`: to compare others with.
-    bytes: [u8; WIDE],
-    has_bytes: bool,
-    words: Words,
+struct Last<S: Shape<N>, const N: usize> {
+    /// Of its first packet, if `has_head`: to compare others with.
+    head: S::Head,
+    has_head: bool,
+    words: [u64; N],
     signature: u64,
     in_port: u32,
     /// Of the unions then.
@@ -124,11 +129,11 @@ struct Last {
     slot: u32,
 }
 
-impl Last {
-    const NONE: Last = Last {
-        bytes: [0; WIDE],
-        has_bytes: false,
-        words: [0; 5],
+impl<S: Shape<N>, const N: usize> Last<S, N> {
+    const NONE: Self = Last {
+        head: S::NO_HEAD,
+        has_head: false,
+        words: [0; N],
         signature: 0,
         in_port: 0,
         version: 0,
@@ -136,26 +141,31 @@ impl Last {
     };
 }
 
-/// What one thread remembers.
-pub(crate) struct Lane {
+/// What one thread remembers of packets of the common shape.
+pub(crate) type Lane = ShapeLane<Common, 5>;
+/// What it remembers of others.
+pub(crate) type WideLane = ShapeLane<Wide, { wide::WORDS }>;
+
+/// What one thread remembers of packets of a shape.
+pub(crate) struct ShapeLane<S: Shape<N>, const N: usize> {
     seed: [u64; 4],
     signatures: Signatures,
-    slots: Slots,
-    runs: ArrayVec<Run, BATCH_LEN>,
+    slots: Slots<S, N>,
+    runs: ArrayVec<Run<N>, BATCH_LEN>,
     /// See [`Lane::only_way`].
     only: Option<Way>,
     /// Lengths of packets by place, if [`Lane::note_lens`] was told.
     lens: [u32; BATCH_LEN],
-    last: Last,
+    last: Last<S, N>,
     /// Slots that were found for packets of this batch one by one.
     singles: ArrayVec<u32, BATCH_LEN>,
 }
 
-impl Lane {
+impl<S: Shape<N>, const N: usize> ShapeLane<S, N> {
     pub fn new(seed: Seed) -> Self {
         let basis = seed.basis();
         let number = |n: u64| (basis ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29) | 1;
-        Lane {
+        ShapeLane {
             seed: [number(1), number(2), number(3), number(4)],
             signatures: Signatures::new(),
             slots: Slots::new(),
@@ -211,16 +221,16 @@ impl Lane {
     /// alone.
     #[inline(always)]
     fn sort(&mut self, in_port: u32, heads: &[&[u8]]) -> Seen {
-        let Lane { seed, signatures, slots, runs, last, singles, .. } = self;
+        let ShapeLane { seed, signatures, slots, runs, last, singles, .. } = self;
         let (union, version) = (slots.union(in_port), slots.version());
         singles.clear();
         if (last.in_port, last.version) != (in_port, version) {
-            (last.in_port, last.version, last.slot, last.has_bytes) = (in_port, version, NONE, false);
+            (last.in_port, last.version, last.slot, last.has_head) = (in_port, version, NONE, false);
         }
         // Of the last run; written to it when it ends.
         let mut sum = Sum::default();
-        if last.has_bytes {
-            sum.add(0, Template::of(&last.bytes, union).admits(heads));
+        if last.has_head {
+            sum.add(0, S::template_again(&last.head, union).admits(heads));
         }
         let place = sum.packets as usize;
         if let ([run], true) = (&mut runs[..], place > 0 && place == heads.len()) {
@@ -232,13 +242,13 @@ impl Lane {
         if place > 0 {
             runs.push(Run { slot: last.slot, sum, ..Run::new(last.words, last.signature) });
         }
-        let first = last.bytes;
-        let mut template = if runs.is_empty() { Template::NONE } else { Template::of(&first, union) };
+        let first = last.head;
+        let mut template = if runs.is_empty() { S::Template::NONE } else { S::template_again(&first, union) };
         let mut odd = 0;
         // Of the last run's first packet.
         let (mut first_words, mut place) = (last.words, place);
         while let Some((head, others)) = heads.get(place..).and_then(<[_]>::split_first) {
-            let Some(w) = words(head) else {
+            let Some(w) = S::words(head) else {
                 odd |= 1 << place;
                 place += 1;
                 continue;
@@ -247,22 +257,23 @@ impl Lane {
                 first_words = w;
                 end(runs, sum);
                 sum = Sum::default();
-                let signature = signature(seed, in_port, &w, &union.words);
+                let signature = S::signature(seed, in_port, &w, &union.words);
                 signatures.prefetch(signature);
                 // A batch has no more runs than packets.
                 let _ = runs.try_push(Run::new(w, signature));
-                template = Template::of(head, union);
+                template = S::template(head, union);
             }
-            sum.add(place, Alike { frames: 1, bytes: head.len() as u32, flags: flags_of(&w) });
+            sum.add(place, Alike { frames: 1, bytes: head.len() as u32, flags: S::flags(&w) });
             place += 1;
             let found = template.admits(others);
             sum.add(place, found);
             place += found.frames;
         }
         end(runs, sum);
-        last.has_bytes = template.bytes().is_some();
-        if let (Some(bytes), Some(run)) = (template.bytes(), runs.last()) {
-            (last.words, last.signature, last.bytes) = (run.words, run.signature, *bytes);
+        let head = template.head();
+        last.has_head = head.is_some();
+        if let (Some(head), Some(run)) = (head, runs.last()) {
+            (last.words, last.signature, last.head) = (run.words, run.signature, head);
         }
         let bytes = runs.iter().map(|run| u64::from(run.sum.bytes)).sum();
         Seen { odd, unknown: 0, bytes }
@@ -271,21 +282,21 @@ impl Lane {
     /// As [`Lane::sort`], of a batch that is not expected to have trains: signatures are what packets are compared by first.
     #[inline(always)]
     fn sort_singles(&mut self, in_port: u32, heads: &[&[u8]]) -> Seen {
-        let Lane { seed, signatures, slots, runs, last, singles, .. } = self;
+        let ShapeLane { seed, signatures, slots, runs, last, singles, .. } = self;
         let (seed, union) = (*seed, slots.union(in_port).words);
         runs.clear();
         singles.clear();
-        last.has_bytes = false;
+        last.has_head = false;
         let (mut odd, mut bytes, mut before) = (0, 0, 0);
         for (place, head) in heads.iter().enumerate() {
-            let Some(w) = words(head) else {
+            let Some(w) = S::words(head) else {
                 odd |= 1 << place;
                 continue;
             };
             let len = head.len() as u32;
             bytes += u64::from(len);
-            let one = Alike { frames: 1, bytes: len, flags: flags_of(&w) };
-            let signature = signature(&seed, in_port, &w, &union);
+            let one = Alike { frames: 1, bytes: len, flags: S::flags(&w) };
+            let signature = S::signature(&seed, in_port, &w, &union);
             if signature == before
                 && let Some(run) = runs.last_mut()
                 && !differ(&w, &run.words, &union)
@@ -313,13 +324,13 @@ impl Lane {
     }
 
     /// The slot for one packet; [`NONE`] if its megaflow is not remembered.
-    pub fn find(&mut self, in_port: u32, w: &Words, deaths: u32) -> u32 {
-        let signature = signature(&self.seed, in_port, w, &self.slots.union(in_port).words);
+    pub fn find(&mut self, in_port: u32, w: &[u64; N], deaths: u32) -> u32 {
+        let signature = S::signature(&self.seed, in_port, w, &self.slots.union(in_port).words);
         let mut all = self.signatures.all(signature);
         all.find(|at| self.slots.fits(*at, in_port, w, deaths)).unwrap_or(NONE)
     }
 
-    pub fn runs(&self) -> &[Run] {
+    pub fn runs(&self) -> &[Run<N>] {
         &self.runs
     }
 
@@ -340,11 +351,11 @@ impl Lane {
     }
 
     /// Counts a packet of no run for a slot, which stays until the next batch. Returns whether it is counted.
-    pub fn count_one(&mut self, at: u32, bytes: u64, w: &Words, tally: Tally) -> bool {
+    pub fn count_one(&mut self, at: u32, bytes: u64, w: &[u64; N], tally: Tally) -> bool {
         let Some(slot) = self.slots.get(at) else { return false };
         let counts = slot.out != TRACKED;
         if counts {
-            slot.stats.count(1, bytes, flags_of(w), tally);
+            slot.stats.count(1, bytes, S::flags(w), tally);
         }
         if !self.singles.contains(&at) {
             let _ = self.singles.try_push(at);
@@ -374,7 +385,14 @@ impl Lane {
     }
 
     /// Remembers the megaflow of a packet and, if `keeps`, the packet's signature. [`NONE`] if there is no room.
-    pub fn learn(&mut self, in_port: u32, w: &Words, flow: &Arc<Megaflow>, deaths: u32, keeps: bool) -> u32 {
+    pub fn learn(
+        &mut self,
+        in_port: u32,
+        w: &[u64; N],
+        flow: &Arc<Megaflow>,
+        deaths: u32,
+        keeps: bool,
+    ) -> u32 {
         self.learn_from(From::Port, in_port, w, flow, deaths, keeps)
     }
 
@@ -383,7 +401,7 @@ impl Lane {
         &mut self,
         number: u32,
         tunnel: &Tunnel,
-        w: &Words,
+        w: &[u64; N],
         flow: &Arc<Megaflow>,
         deaths: u32,
     ) {
@@ -394,16 +412,16 @@ impl Lane {
         &mut self,
         from: From<'_>,
         in_port: u32,
-        w: &Words,
+        w: &[u64; N],
         flow: &Arc<Megaflow>,
         deaths: u32,
         keeps: bool,
     ) -> u32 {
         let is_needed = |at| self.singles.contains(&at) || self.runs.iter().any(|r| r.slot == at);
-        let at = self.slots.of(flow, from, deaths, is_needed);
+        let at = self.slots.of(flow, from, w, deaths, is_needed);
         if at != NONE && keeps {
             // Of what counts by now.
-            let signature = signature(&self.seed, in_port, w, &self.slots.union(in_port).words);
+            let signature = S::signature(&self.seed, in_port, w, &self.slots.union(in_port).words);
             self.signatures.put(signature, at);
         }
         at
@@ -435,21 +453,6 @@ fn way(out: u32) -> Way {
         EDITED => Way::Edit,
         port => Way::Out(PortNo(port)),
     }
-}
-
-/// A hash of the bits that count.
-#[inline(always)]
-fn signature(seed: &[u64; 4], in_port: u32, w: &Words, union: &Words) -> u64 {
-    let fold = |a: u64, b: u64| {
-        let product = u128::from(a) * u128::from(b);
-        (product as u64) ^ ((product >> 64) as u64)
-    };
-    let w: Words = std::array::from_fn(|i| w[i] & union[i]);
-    let [s0, s1, s2, s3] = *seed;
-    let port = u64::from(in_port).wrapping_mul(s2);
-    let link = fold(w[0] ^ s0, w[1] ^ s1 ^ port);
-    let network = fold(w[3] ^ s2, w[2] ^ w[4].rotate_left(13) ^ s3);
-    link ^ network.rotate_left(32)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use crate::edit::Edit;
 use crate::key::Lanes;
 use crate::megaflow::{Push, SharedMask};
 use dpif::{Action, Ufid};
-use flow::{Flow, Mask};
+use flow::{Flow, Mask, U128};
 use packet::parse::flow_of;
 use packet::{Meta, Packet};
 use proptest::prelude::*;
@@ -24,9 +24,69 @@ fn megaflow(key: Flow, mask: Mask, actions: Vec<Action>) -> Arc<Megaflow> {
 
 const IN: u32 = 7;
 
-/// A frame that is often, but not always, of the shape.
+/// A frame that is often, but not always, of one of the shapes.
 pub(crate) fn frame() -> impl Strategy<Value = Vec<u8>> {
-    let small = || prop_oneof![4 => 0u8..3, 1 => any::<u8>()];
+    prop_oneof![1 => common_frame(), 1 => wide_frame()]
+}
+
+fn small() -> impl Strategy<Value = u8> {
+    prop_oneof![4 => 0u8..3, 1 => any::<u8>()]
+}
+
+fn wide_frame() -> impl Strategy<Value = Vec<u8>> {
+    let tag = |tpid: u16, high: u8, low: u8| [&tpid.to_be_bytes()[..], &[high, low]].concat();
+    let tags = prop_oneof![
+        3 => Just(vec![]),
+        4 => (0u8..2, prop_oneof![Just(0u8), Just(0x10), Just(0xe0), any::<u8>()], small())
+            .prop_map(move |(kind, high, low)| tag(if kind == 0 { 0x8100 } else { 0x88a8 }, high, low)),
+        1 => Just(vec![0x88, 0xa8, 0, 5, 0x81, 0, 0, 6]),
+    ];
+    let proto = prop_oneof![3 => Just(6u8), 3 => Just(17), 3 => Just(1), 3 => Just(58), 1 => Just(132), 1 => Just(2), 2 => any::<u8>(), 1 => Just(44)];
+    let frag = prop_oneof![8 => Just(0x4000u16), 1 => Just(0x2000), 1 => Just(0x2001), 1 => Just(3), 1 => Just(0x8000)];
+    let version = prop_oneof![20 => Just(0u8), 1 => Just(1), 1 => Just(0x10)];
+    let longer = prop_oneof![8 => Just(0i32), 2 => -60i32..30];
+    let kind = prop_oneof![4 => small(), 1 => 134u8..138];
+    let header = prop_oneof![6 => Just(0x50u8), 1 => any::<u8>()];
+    let cut = prop_oneof![8 => Just(0usize), 1 => 1usize..60];
+    let ip = (any::<bool>(), proto, frag, version, small(), small(), small(), small());
+    (tags, small(), ip, longer, kind, small(), header, small(), cut).prop_map(
+        |(
+            tags,
+            mac,
+            (is_six, proto, frag, version, tos, ttl, src, dst),
+            longer,
+            kind,
+            port,
+            header,
+            flags,
+            cut,
+        )| {
+            let mut f = vec![2, 0, 0, 0, 0, mac, 2, 0, 0, 0, 1, mac];
+            f.extend(&tags);
+            let payload = 40;
+            let len = |n: i32| (n + longer).clamp(0, 200) as u16;
+            if is_six {
+                f.extend([0x86, 0xdd, (0x60 ^ (version << 3)) | tos >> 4, tos << 4, ttl, ttl]);
+                f.extend(len(payload).to_be_bytes());
+                f.extend([proto, ttl, 0xfd, src, 0, 0, 0, 0, 0, 0, 0, dst, 0, 0, 0, 0, 0, src]);
+                f.extend([0xfd, dst, 0, 0, 0, 0, 0, 0, 0, src, 0, 0, 0, 0, 0, dst]);
+            } else {
+                f.extend([8, 0, 0x45 ^ version, tos]);
+                f.extend(len(20 + payload).to_be_bytes());
+                f.extend([0, 1]);
+                f.extend(frag.to_be_bytes());
+                f.extend([ttl, proto, 0, 0, 10, 0, 0, src, 10, 0, 1, dst]);
+            }
+            f.extend([kind, port, 1, port, 0, 0, 0, 0, 0, 0, 0, 0, header, flags]);
+            f.extend([0; 26]);
+            f.resize(f.len() + usize::from(flags % 8), 0);
+            f.truncate(f.len() - cut.min(f.len()));
+            f
+        },
+    )
+}
+
+fn common_frame() -> impl Strategy<Value = Vec<u8>> {
     let odd = prop_oneof![
         12 => Just((0x0800u16, 0x45u8, 0x4000u16)),
         1 => Just((0x86dd, 0x45, 0)),
@@ -61,7 +121,7 @@ pub(crate) fn frame() -> impl Strategy<Value = Vec<u8>> {
 
 /// Masks that look at a few things, of which some are nowhere near a packet of the shape.
 pub(crate) fn mask() -> impl Strategy<Value = Mask> {
-    let bits = proptest::collection::vec((0usize..13, any::<u8>()), 0..6);
+    let bits = proptest::collection::vec((0usize..26, any::<u8>()), 0..6);
     bits.prop_map(|all| {
         let mut m = Mask::NONE;
         m.in_port = u32::MAX;
@@ -80,7 +140,19 @@ pub(crate) fn mask() -> impl Strategy<Value = Mask> {
                 9 => m.tp_src = u16::from_be_bytes([0, bits]),
                 10 => m.tp_dst = u16::from_be_bytes([bits, bits]),
                 11 => m.tcp_flags = u16::from(bits),
-                _ => m.0.vlans[0].tci = 0xffff,
+                12 | 13 => m.0.vlans[0].tci = 0xffff,
+                14 => m.0.vlans[0].tci = 0x1000,
+                15 => m.0.vlans[0].tci = 0xe000,
+                16 => m.0.vlans[0].tci |= u16::from_be_bytes([bits, bits]),
+                17 => m.0.vlans[0].tpid = u16::from_be_bytes([bits, bits]),
+                18 => m.0.vlans[1].tci = u16::from(bits),
+                19 => m.0.ipv6_src = U128 { hi: wide.into(), lo: u64::from(bits) << 60 | u64::from(bits) },
+                20 => m.0.ipv6_dst = U128 { hi: u64::from(bits) << 48, lo: u64::from(bits) },
+                21 => m.0.ipv6_src.hi = u64::MAX << (bits % 64),
+                22 => m.0.ipv6_label = u32::from(bits) | u32::from(bits & 0xf) << 16,
+                23 => m.0.dl_type = u16::from_be_bytes([bits, bits]),
+                24 => m.0.igmp_group_ip4 = u32::from(bits & 1),
+                _ => m.0.nd_target.lo = u64::from(bits & 1),
             }
         }
         m
@@ -100,33 +172,126 @@ fn look(lane: &mut Lane, in_port: u32, bytes: &[u8], deaths: u32) -> Option<Way>
     lane.way(slot)
 }
 
-fn learn(lane: &mut Lane, bytes: &[u8], flow: &Arc<Megaflow>) -> u32 {
+/// As [`look`], for any shape.
+fn look_at<S: Shape<N>, const N: usize>(
+    lane: &mut ShapeLane<S, N>,
+    in_port: u32,
+    bytes: &[u8],
+) -> Option<Way> {
+    lane.look(in_port, &[bytes], 0);
+    let slot = lane.runs().first()?.slot;
+    lane.way(slot)
+}
+
+fn learn_in<S: Shape<N>, const N: usize>(
+    lane: &mut ShapeLane<S, N>,
+    bytes: &[u8],
+    flow: &Arc<Megaflow>,
+) -> u32 {
     lane.look(IN, &[], 0);
-    lane.learn(IN, &words(bytes).unwrap(), flow, 0, true)
+    lane.learn(IN, &S::words(bytes).unwrap(), flow, 0, true)
+}
+
+fn learn(lane: &mut Lane, bytes: &[u8], flow: &Arc<Megaflow>) -> u32 {
+    learn_in(lane, bytes, flow)
+}
+
+/// Against the whole key: a megaflow made for one packet takes another if and only if its mask says so.
+fn match_as_whole_keys_do<S: Shape<N>, const N: usize>(
+    (maker, other, mask): (&[u8], &[u8], &Mask),
+    set_offsets: fn(&mut Packet),
+) -> Result<(), TestCaseError> {
+    let ((_, made), (packet, asked)) = (key(maker), key(other));
+    let flow = megaflow(made, mask.clone(), vec![Action::Output(PortNo(9))]);
+    let Some(w) = S::words(other) else { return Ok(()) };
+    prop_assert_eq!(asked.tcp_flags, S::flags(&w));
+    let mut unparsed = Packet::from_slice(other);
+    set_offsets(&mut unparsed);
+    let offsets = |p: &Packet| (p.l2_5_ofs, p.l3_ofs, p.l4_ofs, p.l2_pad);
+    prop_assert_eq!(offsets(&unparsed), offsets(&packet));
+    let mut lane = ShapeLane::<S, N>::new(Seed::get());
+    // Even if a signature says so.
+    let slot = learn_in(&mut lane, other, &flow);
+    prop_assert!(slot != NONE || !flow.matches(&asked));
+    let way = look_at(&mut lane, IN, other);
+    prop_assert_eq!(way == Some(Way::Out(PortNo(9))), flow.matches(&asked));
+    prop_assert_eq!(look_at(&mut lane, IN + 1, other), None);
+    Ok(())
+}
+
+/// Packets of one run are in one megaflow, whichever are remembered. Megaflows are made for packets of the batch.
+fn runs_have_one_megaflow<S: Shape<N>, const N: usize>(
+    flows: &[(usize, Mask)],
+    batch: &[Vec<u8>],
+) -> Result<(), TestCaseError> {
+    let mut lane = ShapeLane::<S, N>::new(Seed::get());
+    for (n, (maker, mask)) in flows.iter().enumerate() {
+        let maker = &batch[maker % batch.len()];
+        let flow = megaflow(key(maker).1, mask.clone(), vec![Action::Output(PortNo(n as u32))]);
+        if S::words(maker).is_some() {
+            learn_in(&mut lane, maker, &flow);
+        }
+    }
+    let heads: Vec<&[u8]> = batch.iter().map(Vec::as_slice).collect();
+    // The second of these goes on with the last run of the first.
+    lane.look(IN, &heads, 0);
+    let heads: Vec<&[u8]> = heads.into_iter().rev().collect();
+    let seen = lane.look(IN, &heads, 0);
+    lane.note_lens(&heads);
+    let of_shape = |i: &usize| S::words(heads[*i]).is_some();
+    let mut places = 0;
+    for run in lane.runs() {
+        prop_assert_eq!(places & run.sum.places, 0);
+        places |= run.sum.places;
+        prop_assert_eq!(run.sum.packets, run.sum.places.count_ones());
+        let members = netdev::burst::places(run.sum.places);
+        prop_assert_eq!(u64::from(run.sum.bytes), lane.bytes(run.sum.places));
+        prop_assert_eq!(seen.unknown & run.sum.places, if run.slot == NONE { run.sum.places } else { 0 });
+        let mut flags = 0;
+        for i in members {
+            let key = key(heads[i]).1;
+            flags |= key.tcp_flags;
+            prop_assert!(lane.flow(run.slot).is_none_or(|f| f.matches(&key)));
+        }
+        prop_assert_eq!(run.sum.tcp_flags, flags);
+    }
+    prop_assert_eq!(places, (0..heads.len()).filter(of_shape).map(|i| 1 << i).sum::<u32>());
+    prop_assert_eq!(places | seen.odd, netdev::burst::all_places(heads.len()));
+    prop_assert_eq!(seen.bytes, lane.bytes(places));
+    Ok(())
+}
+
+/// Batches in which many packets differ from others in a byte.
+fn batch(frame: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let changes = proptest::collection::vec((0usize..76, any::<u8>()), 0..8);
+    proptest::collection::vec((frame, changes), 1..6).prop_map(|all| {
+        let mut batch = Vec::new();
+        for (frame, changes) in all {
+            batch.push(frame.clone());
+            for (at, bits) in changes {
+                batch.push(frame.clone());
+                if let Some(byte) = batch.last_mut().and_then(|f: &mut Vec<u8>| f.get_mut(at)) {
+                    *byte ^= bits;
+                }
+            }
+        }
+        batch.truncate(BATCH_LEN);
+        batch
+    })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 3_000, ..ProptestConfig::default() })]
 
-    /// Against the whole key: a megaflow made for one packet takes another if and only if its mask says so.
     #[test]
-    fn words_match_as_whole_keys_do(maker in frame(), other in frame(), mask in mask()) {
-        let ((_, made), (packet, asked)) = (key(&maker), key(&other));
-        let flow = megaflow(made, mask, vec![Action::Output(PortNo(9))]);
-        let Some(w) = words(&other) else { return Ok(()) };
-        prop_assert_eq!((asked.dl_type, asked.nw_frag, asked.vlans[0].tci), (0x0800, 0, 0));
-        prop_assert_eq!(asked.tcp_flags, flags_of(&w));
-        let mut unparsed = Packet::from_slice(&other);
-        set_offsets(&mut unparsed);
-        let offsets = |p: &Packet| (p.l2_5_ofs, p.l3_ofs, p.l4_ofs, p.l2_pad);
-        prop_assert_eq!(offsets(&unparsed), offsets(&packet));
-        let mut lane = Lane::new(Seed::get());
-        // Even if a signature says so.
-        let slot = learn(&mut lane, &other, &flow);
-        prop_assert!(slot != NONE || !flow.matches(&asked));
-        let way = look(&mut lane, IN, &other, 0);
-        prop_assert_eq!(way == Some(Way::Out(PortNo(9))), flow.matches(&asked));
-        prop_assert_eq!(look(&mut lane, IN + 1, &other, 0), None);
+    fn common_words_match_as_whole_keys_do(maker in frame(), other in common_frame(), mask in mask()) {
+        match_as_whole_keys_do::<Common, 5>((&maker, &other, &mask), set_offsets)?;
+    }
+
+    #[test]
+    fn wide_words_match_as_whole_keys_do(maker in wide_frame(), other in wide_frame(), mask in mask()) {
+        match_as_whole_keys_do::<Wide, { wide::WORDS }>((&maker, &other, &mask), wide::set_offsets)?;
+        match_as_whole_keys_do::<Wide, { wide::WORDS }>((&other, &other, &mask), wide::set_offsets)?;
     }
 
     /// What is not of the shape is never taken for it.
@@ -134,47 +299,37 @@ proptest! {
     fn only_the_shape_has_words(bytes in frame()) {
         let (packet, key) = key(&bytes);
         let plain = key.dl_type == 0x0800 && key.nw_frag == 0 && key.vlans[0].tci == 0;
-        let whole = plain && matches!(key.nw_proto, 6 | 17) && packet.l4_ofs == 34 && (key.tp_src, key.tp_dst) != (0, 0);
+        let whole = plain && bytes[14] == 0x45 && matches!(key.nw_proto, 6 | 17) && packet.l4_ofs == 34 && (key.tp_src, key.tp_dst) != (0, 0);
         // The oracle cannot tell a packet without ports from one with ports of zero, so one way only.
         prop_assert!(words(&bytes).is_none() || plain);
         prop_assert!(!whole || words(&bytes).is_some());
+        prop_assert!(words(&bytes).is_none() || Wide::words(&bytes).is_some());
     }
 
-    /// Packets of one run are in one megaflow, whichever are remembered.
     #[test]
-    fn a_run_has_one_megaflow(
-        flows in proptest::collection::vec((frame(), mask()), 1..6),
-        batch in proptest::collection::vec(frame(), 1..=BATCH_LEN),
+    fn only_the_wide_shape_has_wide_words(bytes in frame()) {
+        let (packet, key) = key(&bytes);
+        let is_ip = matches!(key.dl_type, 0x0800 | 0x86dd) && key.vlans[1].tci == 0;
+        let l4 = packet.l3_ofs.wrapping_add(if key.dl_type == 0x0800 { 20 } else { 40 });
+        let plain = is_ip && packet.l4_ofs == l4 && key.nd_target.is_zero() && key.igmp_group_ip4 == 0;
+        prop_assert!(Wide::words(&bytes).is_none() || plain);
+        let has_ports = matches!(key.nw_proto, 1 | 6 | 17 | 132) && (key.tp_src, key.tp_dst) != (0, 0);
+        let version = bytes.get(usize::from(packet.l3_ofs)).is_some_and(|b| *b == 0x45 || b >> 4 == 6);
+        prop_assert!(!(plain && has_ports && version) || Wide::words(&bytes).is_some());
+    }
+
+    #[test]
+    fn a_common_run_has_one_megaflow(
+        flows in proptest::collection::vec((any::<usize>(), mask()), 1..6), batch in batch(common_frame()),
     ) {
-        let mut lane = Lane::new(Seed::get());
-        for (n, (maker, mask)) in flows.iter().enumerate() {
-            let flow = megaflow(key(maker).1, mask.clone(), vec![Action::Output(PortNo(n as u32))]);
-            if words(maker).is_some() {
-                learn(&mut lane, maker, &flow);
-            }
-        }
-        let heads: Vec<&[u8]> = batch.iter().map(Vec::as_slice).collect();
-        // The second of these goes on with the last run of the first.
-        lane.look(IN, &heads, 0);
-        let heads: Vec<&[u8]> = heads.into_iter().rev().collect();
-        let seen = lane.look(IN, &heads, 0);
-        lane.note_lens(&heads);
-        let of_shape = |i: &usize| words(heads[*i]).is_some();
-        let mut places = 0;
-        for run in lane.runs() {
-            prop_assert_eq!(places & run.sum.places, 0);
-            places |= run.sum.places;
-            prop_assert_eq!(run.sum.packets, run.sum.places.count_ones());
-            let members = netdev::burst::places(run.sum.places);
-            prop_assert_eq!(u64::from(run.sum.bytes), lane.bytes(run.sum.places));
-            prop_assert_eq!(seen.unknown & run.sum.places, if run.slot == NONE { run.sum.places } else { 0 });
-            for i in members {
-                prop_assert!(lane.flow(run.slot).is_none_or(|f| f.matches(&key(heads[i]).1)));
-            }
-        }
-        prop_assert_eq!(places, (0..heads.len()).filter(of_shape).map(|i| 1 << i).sum::<u32>());
-        prop_assert_eq!(places | seen.odd, netdev::burst::all_places(heads.len()));
-        prop_assert_eq!(seen.bytes, lane.bytes(places));
+        runs_have_one_megaflow::<Common, 5>(&flows, &batch)?;
+    }
+
+    #[test]
+    fn a_wide_run_has_one_megaflow(
+        flows in proptest::collection::vec((any::<usize>(), mask()), 1..6), batch in batch(wide_frame()),
+    ) {
+        runs_have_one_megaflow::<Wide, { wide::WORDS }>(&flows, &batch)?;
     }
 }
 

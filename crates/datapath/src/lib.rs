@@ -53,6 +53,7 @@ mod tunnel;
 mod upcall;
 mod usage;
 mod watch;
+mod wide_burst;
 mod worker;
 
 #[cfg(test)]

@@ -453,6 +453,9 @@ impl Poller {
             self.tick = self.now + TICK;
             self.worker.now_ms = self.shared.clock.now_ms();
             self.worker.lane.sweep();
+            if let Some(wide) = &mut self.worker.wide {
+                wide.sweep();
+            }
             self.worker.cache.sweep();
             self.worker.trails.sweep();
             if let Some(outers) = &mut self.worker.outers {

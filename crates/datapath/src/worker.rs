@@ -8,7 +8,7 @@ use crate::flow_table::FlowTable;
 use crate::follow::may_walk;
 use crate::item::{Item, Items};
 use crate::key::Seed;
-use crate::lane::Lane;
+use crate::lane::{Lane, WideLane};
 use crate::megaflow::Megaflow;
 use crate::meter::Meters;
 use crate::port::LocalPorts;
@@ -101,6 +101,8 @@ pub(crate) struct Worker {
     pub(crate) meters: Arc<Meters>,
     pub(crate) cache: FlowCache,
     pub(crate) lane: Lane,
+    /// For packets of the wide shape; none until one comes.
+    pub(crate) wide: Option<Box<WideLane>>,
     pub(crate) trails: Trails,
     /// Known outer headers; none until a burst out of a tunnel comes.
     pub(crate) outers: Option<Box<Outers>>,
@@ -156,6 +158,7 @@ impl Worker {
             meters: Arc::clone(meters),
             cache: FlowCache::new(),
             lane,
+            wide: None,
             trails: Trails::new(Seed::get().basis()),
             outers: None,
             dirty: Vec::new(),
@@ -194,6 +197,9 @@ impl Worker {
             self.epoch = epoch;
             self.cache.clear();
             self.lane.clear();
+            if let Some(wide) = &mut self.wide {
+                wide.clear();
+            }
             if let Some(outers) = &mut self.outers {
                 outers.clear();
             }

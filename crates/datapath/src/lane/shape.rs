@@ -1,5 +1,6 @@
 //! The common shape of packets: five words of their own bytes.
 
+use super::shapes::{Shape, Template as _, Union, Wanted, fold};
 use crate::cpu::{Alike, Like, WIDE, alike};
 use flow::{EthAddr, Flow, Mask, Tunnel};
 use packet::{Checksum, Packet};
@@ -60,12 +61,6 @@ fn tcp_flags(data: &[u8], total: usize) -> Option<u16> {
     fits.then_some(control & TCP_FLAGS)
 }
 
-/// Whether two packets are told apart by the bits of `mask`. (Comparing arrays would call the C library.)
-#[inline(always)]
-pub(crate) fn differ(a: &Words, b: &Words, mask: &Words) -> bool {
-    (0..5).fold(0, |d, i| d | ((a[i] ^ b[i]) & mask[i])) != 0
-}
-
 /// The words of a packet of the shape with which nothing is left to be done.
 pub(crate) fn words_of(packet: &Packet) -> Option<Words> {
     let is_plain = packet.packet_type == flow::PT_ETH
@@ -107,53 +102,14 @@ fn of_shape(f: &Flow) -> Words {
     ]
 }
 
-/// What a mask asks of [`of_shape`], and of all else; the rest of a packet of the shape is always the same.
-pub(crate) struct Shape {
-    pub mask: Words,
-    pub value: Words,
-}
+/// The shape of most packets; see [`Words`].
+pub(crate) struct Common;
 
-impl Shape {
-    /// `None` if no packet of the shape that came in by `key.in_port`, out of a tunnel that said so if there is one,
-    /// matches. The outer source port does not count among what the tunnel said.
-    pub fn of(key: &Flow, mask: &Mask, tunnel: Option<&Tunnel>) -> Option<Self> {
-        let mut fixed = mask.clone();
-        (fixed.dl_dst, fixed.dl_src) = (EthAddr::ZERO, EthAddr::ZERO);
-        (fixed.nw_tos, fixed.nw_ttl, fixed.nw_proto, fixed.tcp_flags) = (0, 0, 0, 0);
-        (fixed.nw_src, fixed.nw_dst, fixed.tp_src, fixed.tp_dst) = (0, 0, 0, 0);
-        let mut same = Flow { in_port: key.in_port, dl_type: 0x0800, ..Flow::ZERO };
-        if let Some(tunnel) = tunnel {
-            if mask.tunnel.tp_src != 0 {
-                return None;
-            }
-            same.tunnel.clone_from(tunnel);
-        }
-        let fits =
-            key.words().iter().zip(same.words()).zip(fixed.words()).all(|((k, s), m)| (k ^ s) & m == 0);
-        let (mask, value) = (of_shape(mask), of_shape(key));
-        fits.then(|| Shape { mask, value: std::array::from_fn(|i| value[i] & mask[i]) })
-    }
-}
+/// Of a frame's first bytes, what counts or makes the shape: of UDP and of TCP.
+pub(crate) struct Glance([[u8; WIDE]; 2]);
 
-/// What counts of the packets of a port.
-pub(crate) struct Union {
-    pub words: Words,
-    /// Of a frame's first bytes, what counts or makes the shape: of UDP and of TCP.
-    wide: [[u8; WIDE]; 2],
-}
-
-impl Default for Union {
-    fn default() -> Self {
-        Union::new([0; 5])
-    }
-}
-
-impl Union {
-    pub fn new(words: Words) -> Self {
-        Union { words, wide: [false, true].map(|is_tcp| Union::wide(words, is_tcp)) }
-    }
-
-    fn wide(words: Words, is_tcp: bool) -> [u8; WIDE] {
+impl Glance {
+    fn mask(words: &Words, is_tcp: bool) -> [u8; WIDE] {
         let mut wide = [0; WIDE];
         wide[0..8].copy_from_slice(&words[0].to_le_bytes());
         wide[8..16].copy_from_slice(&words[1].to_le_bytes());
@@ -171,9 +127,9 @@ impl Union {
     }
 }
 
-/// The first packet of a run as its bytes: most of the others are told by a glance at theirs.
+/// See [`super::shapes::Template`].
 #[derive(Clone, Copy)]
-pub(crate) struct Template<'a> {
+pub(crate) struct CommonTemplate<'a> {
     bytes: &'a [u8; WIDE],
     mask: &'a [u8; WIDE],
     flags: u16,
@@ -184,34 +140,89 @@ pub(crate) struct Template<'a> {
 const NO_TEMPLATE: usize = usize::MAX;
 const NO_BYTES: [u8; WIDE] = [0; WIDE];
 
-impl<'a> Template<'a> {
-    pub const NONE: Self = Template { bytes: &NO_BYTES, mask: &NO_BYTES, flags: 0, least: NO_TEMPLATE };
+impl super::shapes::Template for CommonTemplate<'_> {
+    type Head = [u8; WIDE];
+    const NONE: Self = CommonTemplate { bytes: &NO_BYTES, mask: &NO_BYTES, flags: 0, least: NO_TEMPLATE };
 
-    /// Of a frame that has words, or of its first bytes.
     #[inline(always)]
-    pub fn of(frame: &'a [u8], union: &'a Union) -> Self {
-        let Some(bytes) = frame.first_chunk::<WIDE>() else { return Template::NONE };
-        if bytes[23] == TCP {
-            let least = 20 + usize::from(bytes[46] >> 4) * 4;
-            Template { bytes, mask: &union.wide[1], flags: TCP_FLAGS, least }
-        } else {
-            Template { bytes, mask: &union.wide[0], flags: 0, least: IP_AND_UDP }
-        }
+    fn head(&self) -> Option<[u8; WIDE]> {
+        (self.least != NO_TEMPLATE).then_some(*self.bytes)
     }
 
-    /// The bytes to make it of again.
-    pub fn bytes(&self) -> Option<&'a [u8; WIDE]> {
-        (self.least != NO_TEMPLATE).then_some(self.bytes)
-    }
-
-    /// The first of `frames` that are of the shape and agree with the template in all that counts, with their TCP flags.
-    /// The frame behind them is to be looked at more closely.
     #[inline(always)]
-    pub fn admits(&self, frames: &[&[u8]]) -> Alike {
+    fn admits(&self, frames: &[&[u8]]) -> Alike {
         if self.least == NO_TEMPLATE {
             return Alike::default();
         }
         let found = alike(frames, Like { bytes: self.bytes, mask: self.mask, least: self.least });
         Alike { flags: found.flags & self.flags, ..found }
+    }
+}
+
+impl Shape<5> for Common {
+    type Head = [u8; WIDE];
+    const NO_HEAD: [u8; WIDE] = NO_BYTES;
+    type Glance = Glance;
+    type Template<'a> = CommonTemplate<'a>;
+    const HAS_WAYS: bool = true;
+
+    #[inline(always)]
+    fn words(frame: &[u8]) -> Option<Words> {
+        words(frame)
+    }
+
+    #[inline(always)]
+    fn flags(words: &Words) -> u16 {
+        flags_of(words)
+    }
+
+    #[inline(always)]
+    fn kind(_words: &Words) -> u16 {
+        0
+    }
+
+    #[inline(always)]
+    fn signature(seed: &[u64; 4], in_port: u32, w: &Words, union: &Words) -> u64 {
+        let w: Words = std::array::from_fn(|i| w[i] & union[i]);
+        let [s0, s1, s2, s3] = *seed;
+        let port = u64::from(in_port).wrapping_mul(s2);
+        let link = fold(w[0] ^ s0, w[1] ^ s1 ^ port);
+        let network = fold(w[3] ^ s2, w[2] ^ w[4].rotate_left(13) ^ s3);
+        link ^ network.rotate_left(32)
+    }
+
+    fn glance(union: &Words) -> Glance {
+        Glance([false, true].map(|is_tcp| Glance::mask(union, is_tcp)))
+    }
+
+    #[inline(always)]
+    fn template<'a>(frame: &'a [u8], union: &'a Union<Self, 5>) -> CommonTemplate<'a> {
+        frame.first_chunk().map_or(CommonTemplate::NONE, |head| Self::template_again(head, union))
+    }
+
+    #[inline(always)]
+    fn template_again<'a>(bytes: &'a [u8; WIDE], union: &'a Union<Self, 5>) -> CommonTemplate<'a> {
+        let [of_udp, of_tcp] = &union.glance.0;
+        if bytes[23] == TCP {
+            let least = 20 + usize::from(bytes[46] >> 4) * 4;
+            CommonTemplate { bytes, mask: of_tcp, flags: TCP_FLAGS, least }
+        } else {
+            CommonTemplate { bytes, mask: of_udp, flags: 0, least: IP_AND_UDP }
+        }
+    }
+
+    fn wanted(key: &Flow, mask: &Mask, tunnel: Option<&Tunnel>, _kind: u16) -> Option<Wanted<5>> {
+        let mut fixed = mask.clone();
+        (fixed.dl_dst, fixed.dl_src) = (EthAddr::ZERO, EthAddr::ZERO);
+        (fixed.nw_tos, fixed.nw_ttl, fixed.nw_proto, fixed.tcp_flags) = (0, 0, 0, 0);
+        (fixed.nw_src, fixed.nw_dst, fixed.tp_src, fixed.tp_dst) = (0, 0, 0, 0);
+        let mut same = Flow { in_port: key.in_port, dl_type: 0x0800, ..Flow::ZERO };
+        if let Some(tunnel) = tunnel {
+            if mask.tunnel.tp_src != 0 {
+                return None;
+            }
+            same.tunnel.clone_from(tunnel);
+        }
+        Wanted::of(key, mask, &fixed, &same, of_shape)
     }
 }

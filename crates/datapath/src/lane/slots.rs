@@ -1,7 +1,7 @@
 //! Megaflows as the lane knows them.
 
 use super::NONE;
-use super::shape::{Shape, Union, Words};
+use super::shapes::{Shape, Union};
 use crate::PORTS_MAX;
 use crate::megaflow::{Megaflow, MegaflowStats};
 use crate::trail::Tracks;
@@ -41,10 +41,10 @@ pub(crate) enum From<'a> {
     Tunnel(u32, &'a Tunnel),
 }
 
-/// A megaflow, in a cache line.
+/// A megaflow; of the common shape, in a cache line.
 #[repr(align(64))]
-pub(super) struct Slot {
-    value: Words,
+pub(super) struct Slot<const N: usize> {
+    value: [u64; N],
     in_port: u32,
     pub out: u32,
     mask: u32,
@@ -53,41 +53,41 @@ pub(super) struct Slot {
     pub stats: Arc<MegaflowStats>,
 }
 
-const _: () = assert!(size_of::<Slot>() == 64);
+const _: () = assert!(size_of::<Slot<5>>() == 64);
 
-struct SlotMask {
-    words: Words,
+struct SlotMask<const N: usize> {
+    words: [u64; N],
     /// Slots that have it.
     users: u32,
 }
 
-pub(super) struct Slots {
-    slots: Vec<Slot>,
+pub(super) struct Slots<S: Shape<N>, const N: usize> {
+    slots: Vec<Slot<N>>,
     /// The megaflows of the slots.
     flows: Vec<Option<Arc<Megaflow>>>,
     free: Vec<u32>,
-    masks: Vec<SlotMask>,
+    masks: Vec<SlotMask<N>>,
     free_masks: Vec<u32>,
     /// By input port, what the masks of its slots ask for.
-    unions: Vec<Union>,
+    unions: Vec<Union<S, N>>,
     /// The same anew: of the slots that `hand` has met, and of newer ones.
-    next_unions: Vec<Words>,
-    /// Slots by the address of their megaflow, and their port of input.
-    known: HashMap<(usize, u32), u32>,
+    next_unions: Vec<[u64; N]>,
+    /// Slots by the address of their megaflow, their port of input, and the kind of their packets.
+    known: HashMap<(usize, u32, u16), u32>,
     hand: usize,
     /// Changes when a union does.
     version: u32,
     /// The union of a port without slots.
-    nothing: Union,
+    nothing: Union<S, N>,
     /// Stands in where there is no megaflow.
     nobody: Arc<MegaflowStats>,
 }
 
-fn unite(all: &mut Words, mask: &Words) {
+fn unite<const N: usize>(all: &mut [u64; N], mask: &[u64; N]) {
     all.iter_mut().zip(mask).for_each(|(all, m)| *all |= m);
 }
 
-impl Slots {
+impl<S: Shape<N>, const N: usize> Slots<S, N> {
     pub fn new() -> Self {
         Slots {
             slots: Vec::with_capacity(SLOTS_READY),
@@ -107,7 +107,7 @@ impl Slots {
 
     /// The bits that count of a packet that came in by `in_port`: at least those of the masks of the port's slots.
     #[inline(always)]
-    pub fn union(&self, in_port: u32) -> &Union {
+    pub fn union(&self, in_port: u32) -> &Union<S, N> {
         self.unions.get(in_port as usize % PORTS_MAX).unwrap_or(&self.nothing)
     }
 
@@ -118,7 +118,7 @@ impl Slots {
     }
 
     #[inline(always)]
-    pub fn get(&self, at: u32) -> Option<&Slot> {
+    pub fn get(&self, at: u32) -> Option<&Slot<N>> {
         self.slots.get(at as usize)
     }
 
@@ -128,10 +128,10 @@ impl Slots {
 
     /// Whether a slot's megaflow is alive and matches.
     #[inline(always)]
-    pub fn fits(&mut self, at: u32, in_port: u32, w: &Words, deaths: u32) -> bool {
+    pub fn fits(&mut self, at: u32, in_port: u32, w: &[u64; N], deaths: u32) -> bool {
         let Some(slot) = self.slots.get(at as usize) else { return false };
         let Some(mask) = self.masks.get(slot.mask as usize) else { return false };
-        let differs = (0..5).fold(0, |d, i| d | ((w[i] & mask.words[i]) ^ slot.value[i]));
+        let differs = (0..N).fold(0, |d, i| d | ((w[i] & mask.words[i]) ^ slot.value[i]));
         if differs != 0 || slot.in_port != in_port {
             return false;
         }
@@ -147,12 +147,13 @@ impl Slots {
         is_alive
     }
 
-    /// The slot of a megaflow, a new one if need be, for which one that `is_needed` is not given up; [`NONE`] if
+    /// The slot of a packet's megaflow, a new one if need be, for which one that `is_needed` is not given up; [`NONE`] if
     /// there is no room.
     pub fn of(
         &mut self,
         flow: &Arc<Megaflow>,
         from: From<'_>,
+        w: &[u64; N],
         deaths: u32,
         is_needed: impl Fn(u32) -> bool,
     ) -> u32 {
@@ -160,25 +161,27 @@ impl Slots {
             From::Port => (flow.key.in_port, None),
             From::Tunnel(number, tunnel) => (number, Some(tunnel)),
         };
-        let known = (Arc::as_ptr(flow) as usize, in_port);
+        let kind = S::kind(w);
+        let known = (Arc::as_ptr(flow) as usize, in_port, kind);
         if let Some(at) = self.known.get(&known) {
             return *at;
         }
-        let Some(shape) = Shape::of(&flow.key, &flow.mask.mask, tunnel) else { return NONE };
+        let Some(wanted) = S::wanted(&flow.key, &flow.mask.mask, tunnel, kind) else { return NONE };
         let Some(at) = self.free_slot(is_needed) else { return NONE };
-        let Some(mask) = self.mask(&shape.mask) else {
+        let Some(mask) = self.mask(&wanted.mask) else {
             self.free.push(at);
             return NONE;
         };
         let out = match flow.actions.as_slice() {
             [Action::Output(port)] => port.0,
+            _ if !S::HAS_WAYS => ELSEWHERE,
             [Action::TunnelPop(_)] => POPPED,
             _ if flow.push.is_some() => PUSHED,
             _ if flow.edit.is_some() => EDITED,
             actions if Tracks::of(actions).is_some() => TRACKED,
             _ => ELSEWHERE,
         };
-        let (value, stats) = (shape.value, Arc::clone(&flow.stats));
+        let (value, stats) = (wanted.value, Arc::clone(&flow.stats));
         if let Some(slot) = self.slots.get_mut(at as usize) {
             // Whether it lives is looked at when it is found next.
             *slot = Slot { value, in_port, out, mask, checked: deaths.wrapping_sub(1), stats };
@@ -187,16 +190,16 @@ impl Slots {
             *place = Some(Arc::clone(flow));
         }
         self.known.insert(known, at);
-        self.unite(in_port, &shape.mask);
+        self.unite(in_port, &wanted.mask);
         at
     }
 
     /// Makes the bits of a mask count.
-    fn unite(&mut self, in_port: u32, mask: &Words) {
+    fn unite(&mut self, in_port: u32, mask: &[u64; N]) {
         let port = in_port as usize % PORTS_MAX;
         if self.unions.len() <= port {
             self.unions.resize_with(port + 1, Union::default);
-            self.next_unions.resize(port + 1, [0; 5]);
+            self.next_unions.resize(port + 1, [0; N]);
         }
         unite(&mut self.next_unions[port], mask);
         let union = &mut self.unions[port];
@@ -214,7 +217,7 @@ impl Slots {
         }
         if self.slots.len() < SLOTS_MAX {
             let stats = Arc::clone(&self.nobody);
-            let (value, in_port, out) = ([0; 5], NOWHERE, ELSEWHERE);
+            let (value, in_port, out) = ([0; N], NOWHERE, ELSEWHERE);
             self.slots.push(Slot { value, in_port, out, mask: 0, checked: 0, stats });
             self.flows.push(None);
             return Some((self.slots.len() - 1) as u32);
@@ -230,7 +233,7 @@ impl Slots {
     }
 
     /// The number of a mask; `None` if there are too many.
-    fn mask(&mut self, words: &Words) -> Option<u32> {
+    fn mask(&mut self, words: &[u64; N]) -> Option<u32> {
         if let Some(at) = self.masks.iter().position(|m| m.users > 0 && m.words == *words) {
             self.masks[at].users += 1;
             return Some(at as u32);
@@ -253,7 +256,7 @@ impl Slots {
         if self.hand >= self.slots.len() {
             self.hand = 0;
             for (union, next) in self.unions.iter_mut().zip(&mut self.next_unions) {
-                let words = std::mem::take(next);
+                let words = std::mem::replace(next, [0; N]);
                 if words != union.words {
                     *union = Union::new(words);
                     self.version = self.version.wrapping_add(1);
@@ -274,7 +277,7 @@ impl Slots {
     fn forget(&mut self, at: u32) {
         let Some(flow) = self.flows.get_mut(at as usize).and_then(Option::take) else { return };
         let Some(slot) = self.slots.get_mut(at as usize) else { return };
-        self.known.remove(&(Arc::as_ptr(&flow) as usize, slot.in_port));
+        self.known.remove(&(Arc::as_ptr(&flow) as usize, slot.in_port, S::kind(&slot.value)));
         (slot.in_port, slot.stats) = (NOWHERE, Arc::clone(&self.nobody));
         if let Some(mask) = self.masks.get_mut(slot.mask as usize) {
             mask.users -= 1;
