@@ -1,11 +1,12 @@
 //! Megaflows that change headers and send: VLAN tags, Ethernet and IPv4 addresses, TTL, TOS, ports. Their actions are made
 //! into one set of bits to keep and to set, and packets are changed a burst at a time, in the buffers of their device.
 //!
-//! Only packets of the lane's shape come here. What is different about one (its protocol is not the one whose ports are
+//! Only packets of the lanes' shapes come here. What is different about one (its protocol is not the one whose ports are
 //! set, the device cannot change it in place) leaves it to the actions themselves, which say what is right.
 
 use crate::express::{Outs, Parts, add_out, take};
 use crate::item::Items;
+use crate::megaflow::Megaflow;
 use crate::worker::{View, Worker};
 use arrayvec::ArrayVec;
 use dpif::{Action, PortNo, SetKey};
@@ -14,6 +15,7 @@ use netdev::{Burst, Heads};
 use packet::BATCH_LEN;
 use packet::header::{EthKey, Ipv4Key, Masked, PortsKey};
 use packet::proto::ip_proto;
+use std::sync::Arc;
 
 /// Ethernet addresses.
 const MACS: usize = 12;
@@ -26,6 +28,8 @@ const IP_SUM: usize = 10;
 const PROTOCOL: usize = 9;
 const ADDRESSES: usize = 12;
 const PORTS: usize = 20;
+/// More fragments, and the fragment's offset.
+const FRAGMENT: u16 = 0x3fff;
 /// Where the transport checksum is.
 const TCP_SUM: usize = 20 + 16;
 const UDP_SUM: usize = 20 + 6;
@@ -152,20 +156,33 @@ impl Edit {
         self.ports_of.replace(proto).is_none_or(|other| other == proto)
     }
 
-    /// Where the network header of a frame is, and its protocol, if the frame is one that can be changed here.
+    /// Where the network header of a frame is, if the frame is one that can be changed here.
     #[inline(always)]
     fn admits(&self, frame: &[u8]) -> Option<usize> {
-        let l3 = match u16::from_be_bytes([*frame.get(MACS)?, *frame.get(MACS + 1)?]) {
-            0x0800 => ETHERNET,
-            0x8100 | 0x88a8 => ETHERNET + TAG,
-            _ => return None,
-        };
-        let proto = *frame.get(l3 + PROTOCOL)?;
+        let mut l3 = ETHERNET;
+        let mut kind = u16::from_be_bytes([*frame.get(MACS)?, *frame.get(MACS + 1)?]);
+        if matches!(kind, 0x8100 | 0x88a8) {
+            l3 += TAG;
+            kind = u16::from_be_bytes([*frame.get(l3 - 2)?, *frame.get(l3 - 1)?]);
+        }
         // (One that is to lose a tag which it has not got stays as it is.)
-        let fits = frame.len() >= l3 + NETWORK
-            && self.ports_of.is_none_or(|p| p == proto)
-            && (self.tagging != Tagging::Pop || l3 > ETHERNET);
+        let fits = (self.tagging != Tagging::Pop || l3 > ETHERNET) && frame.len() >= l3 + NETWORK;
+        let changes = self.changes_ip || self.ports_of.is_some();
+        let fits = fits
+            && match kind {
+                0x0800 => !changes || self.admits_network(frame.get(l3..)?),
+                0x86dd => !changes,
+                _ => false,
+            };
         fits.then_some(l3)
+    }
+
+    /// Whether an IPv4 header is one of those that can be changed here: it has ports if they are set, and is no fragment.
+    #[inline(always)]
+    fn admits_network(&self, network: &[u8]) -> bool {
+        let Some(header) = network.first_chunk::<NETWORK>() else { return false };
+        let is_whole = u16::from_be_bytes([header[6], header[7]]) & FRAGMENT == 0;
+        is_whole && self.ports_of.is_none_or(|proto| proto == header[PROTOCOL])
     }
 
     /// Changes addresses, network header and ports of a frame that [`Edit::admits`], whose network header is at `l3`.
@@ -270,6 +287,13 @@ impl<'e> Plan<'e> {
         tagged | if self.others == 0 { 0 } else { self.change(burst) }
     }
 
+    /// Ports that changed packets leave by.
+    fn outs(&self, done: u32) -> Outs {
+        let mut outs = Outs::new();
+        self.parts.iter().for_each(|(edit, bits)| add_out(&mut outs, edit.out, bits & done));
+        outs
+    }
+
     fn push(&mut self, burst: &mut dyn Burst) -> u32 {
         let mut by: Lengths = [0; BATCH_LEN];
         places(self.tagged).for_each(|place| by[place] = TAG as u16);
@@ -323,19 +347,31 @@ impl Worker {
         let flow = |(slot, bits): &(u32, u32)| Some((self.lane.flow(*slot)?.edit.as_deref()?, *bits));
         let mut plan = Plan::new(burst, parts.iter().filter_map(flow));
         let done = plan.run(burst);
-        let mut outs = Outs::new();
-        plan.parts.iter().for_each(|(edit, bits)| add_out(&mut outs, edit.out, bits & done));
-        let lens = plan.lens;
+        let (outs, lens) = (plan.outs(done), plan.lens);
         drop(plan);
-        for (port, bits) in outs.iter().filter(|(_, bits)| *bits != 0) {
-            let bytes = places(*bits).map(|place| u64::from(lens[place])).sum();
-            self.send_burst(in_port, *port, burst, *bits, bytes);
-        }
+        self.send_changed(in_port, burst, &outs, &lens);
         for (slot, bits) in parts.iter().filter(|(_, bits)| bits & !done != 0) {
             let Some(flow) = self.lane.flow(*slot).cloned() else { continue };
             let mut items: Items =
                 places(bits & !done).filter_map(|place| take(burst, in_port, place)).collect();
             self.execute(view, &flow.actions, &mut items, 0);
+        }
+    }
+
+    /// As [`Worker::edit_burst`], of megaflows of packets of the wide shape. What cannot be changed in place is left in the
+    /// burst; its places.
+    pub fn edit_wide(&mut self, in_port: u32, burst: &mut dyn Burst, flows: &[(Arc<Megaflow>, u32)]) -> u32 {
+        let edits = flows.iter().filter_map(|(flow, bits)| Some((flow.edit.as_deref()?, *bits)));
+        let mut plan = Plan::new(burst, edits);
+        let done = plan.run(burst);
+        self.send_changed(in_port, burst, &plan.outs(done), &plan.lens);
+        flows.iter().fold(0, |all, (_, bits)| all | bits) & !done
+    }
+
+    fn send_changed(&mut self, in_port: u32, burst: &mut dyn Burst, outs: &Outs, lens: &[u32; BATCH_LEN]) {
+        for (port, bits) in outs.iter().filter(|(_, bits)| *bits != 0) {
+            let bytes = places(*bits).map(|place| u64::from(lens[place])).sum();
+            self.send_burst(in_port, *port, burst, *bits, bytes);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::lane::{NONE, Shape, Tally, Way, Wide, WideLane};
 use crate::megaflow::Megaflow;
 use crate::upcall::PendingKind;
 use crate::worker::{One, View, Worker, join};
+use arrayvec::ArrayVec;
 use dpif::PortNo;
 use flow::Flow;
 use netdev::burst::places;
@@ -70,12 +71,28 @@ impl Worker {
         let seen = wide.look(in_port, heads, view.table.deaths());
         wide.credit(tally);
         parted.odd_bytes += seen.bytes;
+        let mut edits = ArrayVec::<_, BATCH_LEN>::new();
         for run in wide.runs().iter().filter(|run| run.slot != NONE) {
             parted.hits += u64::from(run.sum.packets);
             if let Some(Way::Out(port)) = wide.way(run.slot) {
                 add_out(&mut parted.outs, port, run.sum.places);
             } else if let Some(flow) = wide.flow(run.slot) {
+                if flow.edit.is_some() {
+                    // There are no more runs than packets.
+                    let _ = edits.try_push((Arc::clone(flow), run.sum.places));
+                    continue;
+                }
                 for place in places(run.sum.places) {
+                    if let Some(packet) = burst.take(place) {
+                        parted.hold_wide(in_port, place, packet, flow);
+                    }
+                }
+            }
+        }
+        if !edits.is_empty() {
+            let left = self.edit_wide(in_port, burst, &edits);
+            for (flow, bits) in edits.iter().filter(|(_, bits)| bits & left != 0) {
+                for place in places(bits & left) {
                     if let Some(packet) = burst.take(place) {
                         parted.hold_wide(in_port, place, packet, flow);
                     }
