@@ -47,6 +47,13 @@ pub fn add_port(sandbox: &Sandbox, name: &str, devargs: &str, number: u32) {
     assert_eq!(error.trim(), "[]", "{name}");
 }
 
+/// Packets that have left by a port, by its number or name.
+pub fn sent(sandbox: &Sandbox, bridge: &str, port: &str) -> f64 {
+    let text = sandbox.ofctl(&["dump-ports", bridge, port]);
+    let at = text.split("tx pkts=").nth(1).unwrap();
+    at.split(',').next().unwrap().trim().parse().unwrap()
+}
+
 /// Runs `ip` with these words.
 pub fn ip(args: &str) {
     assert!(Command::new("ip").args(args.split(' ')).status().unwrap().success(), "ip {args}");

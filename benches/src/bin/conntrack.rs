@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
+use benches::dpdk::sent;
 use benches::{median, our_daemon, resident};
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -97,11 +98,6 @@ fn rules(sandbox: &Sandbox, rules: &[&str]) {
     }
 }
 
-fn sent(sandbox: &Sandbox) -> f64 {
-    let text = sandbox.ofctl(&["dump-ports", "br0", "2"]);
-    text.split("tx pkts=").nth(1).unwrap().split(',').next().unwrap().trim().parse().unwrap()
-}
-
 /// Figures of one daemon.
 struct Figures {
     established: f64,
@@ -155,9 +151,9 @@ fn measure(daemon: &Path, n: u32, dir: &Path) -> Figures {
     let both = dir.join("established.pcap");
     add_port(&sandbox, "both", &format!("net_pcap0,rx_pcap={},infinite_rx=1", both.display()), 1);
     sleep(WARM);
-    let (packets, time) = (sent(&sandbox), pmd_time(pid));
+    let (packets, time) = (sent(&sandbox, "br0", "2"), pmd_time(pid));
     sleep(MEASURE);
-    let established = (sent(&sandbox) - packets) / (pmd_time(pid) - time);
+    let established = (sent(&sandbox, "br0", "2") - packets) / (pmd_time(pid) - time);
     sandbox.vsctl(&["del-port", "br0", "both"]);
     sandbox.appctl(&["dpctl/flush-conntrack"]);
     rules(&sandbox, &["ip,actions=ct(commit,zone=1),2"]);

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
+use benches::dpdk::sent;
 use benches::{exact_seconds, our_daemon, tsc_hz, write_pcap};
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -141,12 +142,6 @@ fn add_dpdk(sandbox: &Sandbox, bridge: &str, name: &str, devargs: &str, number: 
         &number,
     ]);
     assert_eq!(sandbox.get("Interface", name, "error"), "[]", "{name}");
-}
-
-fn sent(sandbox: &Sandbox, bridge: &str, port: &str) -> f64 {
-    let text = sandbox.ofctl(&["dump-ports", bridge, port]);
-    let at = text.split("tx pkts=").nth(1).unwrap();
-    at.split(',').next().unwrap().trim().parse().unwrap()
 }
 
 /// Packets per second of the polling thread's time, from bridge `from` to the sink at `to`.

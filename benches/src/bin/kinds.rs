@@ -8,7 +8,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
-use benches::dpdk::{add_port, configure, stock_in, udp};
+use benches::dpdk::{add_port, configure, sent, stock_in, udp};
 use benches::{exact_seconds, median, our_daemon, tsc_hz, write_pcap};
 use std::path::Path;
 use std::thread::sleep;
@@ -80,12 +80,6 @@ fn icmp(flow: u64) -> Vec<u8> {
     frame
 }
 
-fn sent(sandbox: &Sandbox) -> f64 {
-    let text = sandbox.ofctl(&["dump-ports", "br0", "2"]);
-    let at = text.split("tx pkts=").nth(1).unwrap();
-    at.split(',').next().unwrap().trim().parse().unwrap()
-}
-
 /// Packets per second of each kind.
 fn measure(daemon: &Path, kinds: &[&Kind], dir: &Path) -> Vec<f64> {
     let sandbox = Sandbox::with_daemon(daemon, &["--disable-system"]);
@@ -100,9 +94,9 @@ fn measure(daemon: &Path, kinds: &[&Kind], dir: &Path) -> Vec<f64> {
         add_port(&sandbox, "in", &format!("net_pcap0,rx_pcap={},infinite_rx=1", pcap.display()), 1);
         sleep(WARM);
         let pid = sandbox.daemon_pid();
-        let (packets, time) = (sent(&sandbox), exact_seconds(pid, "pmd-c"));
+        let (packets, time) = (sent(&sandbox, "br0", "2"), exact_seconds(pid, "pmd-c"));
         sleep(MEASURE);
-        let rate = (sent(&sandbox) - packets) / (exact_seconds(pid, "pmd-c") - time);
+        let rate = (sent(&sandbox, "br0", "2") - packets) / (exact_seconds(pid, "pmd-c") - time);
         sandbox.vsctl(&["del-port", "br0", "in"]);
         rate
     };

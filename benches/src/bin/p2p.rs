@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a bench ends by panicking
 
+use benches::dpdk::sent;
 use benches::{median, our_daemon, thread_seconds, tsc_hz, write_pcap};
 use std::fs;
 use std::io::Write as _;
@@ -155,12 +156,6 @@ fn mtu(at: u32) -> u32 {
     MTU + at * MTU_STEP
 }
 
-fn sent(sandbox: &Sandbox) -> f64 {
-    let text = sandbox.ofctl(&["dump-ports", "br0", &OUT.to_string()]);
-    let at = text.split("tx pkts=").nth(1).unwrap();
-    at.split(',').next().unwrap().trim().parse().unwrap()
-}
-
 /// A switch with one bridge and a polling thread on core 1, with these captures at its input ports.
 fn switch(daemon: &Path, captures: &[PathBuf]) -> Result<Sandbox, String> {
     let sandbox = Sandbox::with_daemon(daemon, &["--disable-system"]);
@@ -214,9 +209,9 @@ fn through_switch(sandbox: &Sandbox, rules: &[String]) -> Rate {
     sandbox.ofctl(&["--bundle", "add-flows", "br0", "rules"]);
     sleep(WARM);
     let pid = sandbox.daemon_pid();
-    let (packets, time) = (sent(sandbox), thread_seconds(pid, "pmd-c"));
+    let (packets, time) = (sent(sandbox, "br0", &OUT.to_string()), thread_seconds(pid, "pmd-c"));
     sleep(MEASURE);
-    rate(sent(sandbox) - packets, thread_seconds(pid, "pmd-c") - time)
+    rate(sent(sandbox, "br0", &OUT.to_string()) - packets, thread_seconds(pid, "pmd-c") - time)
 }
 
 /// What DPDK does alone: each input port has a sink of its own, as ports are forwarded in pairs.
