@@ -4,9 +4,22 @@
 //! polling thread starts when its first port is added, and until the port's device is there, nobody has anything to do.
 
 use crate::key::Seed;
-use crate::lane::Lane;
+use crate::lane::{Lane, WideLane};
 use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
+
+/// What a polling thread remembers packets in.
+pub(crate) struct Lanes {
+    pub common: Lane,
+    /// In use when the first packet of its shape comes.
+    pub wide: Box<WideLane>,
+}
+
+impl Lanes {
+    pub fn new() -> Self {
+        Lanes { common: Lane::new(Seed::get()), wide: Box::new(WideLane::new(Seed::get())) }
+    }
+}
 
 /// Lanes without a thread.
 #[derive(Default)]
@@ -17,19 +30,19 @@ pub(crate) struct Spares {
 
 #[derive(Default)]
 struct State {
-    made: Vec<Lane>,
+    made: Vec<Lanes>,
     /// How many are still to be made, by a thread that is at it.
     to_come: usize,
 }
 
 impl Spares {
-    /// Has `lanes` made, unless some are there or on their way.
-    pub fn expect(self: &Arc<Self>, lanes: usize) {
+    /// Has lanes for so many threads made, unless some are there or on their way.
+    pub fn expect(self: &Arc<Self>, threads: usize) {
         let mut state = self.state.lock();
-        if lanes == 0 || state.to_come > 0 || !state.made.is_empty() {
+        if threads == 0 || state.to_come > 0 || !state.made.is_empty() {
             return;
         }
-        state.to_come = lanes;
+        state.to_come = threads;
         drop(state);
         let spares = Arc::clone(self);
         let make = move || while spares.make() {};
@@ -44,19 +57,19 @@ impl Spares {
         if self.state.lock().to_come == 0 {
             return false;
         }
-        let lane = Lane::new(Seed::get());
+        let lanes = Lanes::new();
         let mut state = self.state.lock();
         // Somebody may have lost interest meanwhile.
         if state.to_come > 0 {
             state.to_come -= 1;
-            state.made.push(lane);
+            state.made.push(lanes);
             self.changed.notify_all();
         }
         state.to_come > 0
     }
 
     /// One of those that were made; waits for one that is on its way.
-    pub fn take(&self) -> Option<Lane> {
+    pub fn take(&self) -> Option<Lanes> {
         let mut state = self.state.lock();
         while state.made.is_empty() && state.to_come > 0 {
             self.changed.wait(&mut state);

@@ -4,11 +4,10 @@ use crate::attend::Desk;
 use crate::cores::PMD_NAME;
 use crate::counter::Counter;
 use crate::flow_table::FlowTable;
-use crate::key::Seed;
-use crate::lane::Lane;
 use crate::perf::{Perf, Recorder, Upcalls};
 use crate::port::LocalPort;
 use crate::shared::Shared;
+use crate::spare::Lanes;
 use crate::tuning::BUSY_BATCH;
 use crate::upcall::Pending;
 use crate::usage::Usage;
@@ -154,9 +153,9 @@ pub(crate) fn start(
 ) -> io::Result<Handle> {
     let mail = Arc::new(Mailbox::default());
     let sink = Sink::Queue(Arc::clone(&shared.queues));
-    let spare = kind.pmd().and_then(|_| shared.spares.take());
-    let lane = spare.unwrap_or_else(|| Lane::new(Seed::get()));
-    let worker = Worker::with_lane(sink, kind.pmd(), &shared.tracking, &shared.meters, lane);
+    // A thread that polls has no time to make them later.
+    let lanes = kind.pmd().map(|_| shared.spares.take().unwrap_or_else(Lanes::new));
+    let worker = Worker::with_lanes(sink, kind.pmd(), &shared.tracking, &shared.meters, lanes);
     let stats = Arc::clone(&worker.stats);
     let since_ms = shared.clock.now_ms();
     let perf = Arc::new(Mutex::new(Perf::new(*shared.tuning.supervision.lock())));

@@ -5,7 +5,6 @@
 
 use crate::express::{Parted, add_out};
 use crate::item::{Item, PacketMeta};
-use crate::key::Seed;
 use crate::lane::wide::{reaches_far, set_offsets};
 use crate::lane::{NONE, Shape, Tally, Way, Wide, WideLane};
 use crate::megaflow::Megaflow;
@@ -67,7 +66,7 @@ impl Worker {
         if self.wide.is_none() && !heads.iter().any(|head| Wide::words(head).is_some()) {
             return 0;
         }
-        let mut wide = self.wide.take().unwrap_or_else(|| Box::new(WideLane::new(Seed::get())));
+        let mut wide = self.take_wide();
         let seen = wide.look(in_port, heads, view.table.deaths());
         wide.credit(tally);
         parted.odd_bytes += seen.bytes;

@@ -12,6 +12,7 @@ use crate::lane::{Lane, WideLane};
 use crate::megaflow::Megaflow;
 use crate::meter::Meters;
 use crate::port::LocalPorts;
+use crate::spare::Lanes;
 use crate::trail::{Tracks, Trails};
 use crate::tuning::Remember;
 use crate::tunnel::Outers;
@@ -103,6 +104,8 @@ pub(crate) struct Worker {
     pub(crate) lane: Lane,
     /// For packets of the wide shape; none until one comes.
     pub(crate) wide: Option<Box<WideLane>>,
+    /// What is to become of that.
+    spare_wide: Option<Box<WideLane>>,
     pub(crate) trails: Trails,
     /// Known outer headers; none until a burst out of a tunnel comes.
     pub(crate) outers: Option<Box<Outers>>,
@@ -138,17 +141,21 @@ pub(crate) type Groups = ArrayVec<Group, BATCH_LEN>;
 
 impl Worker {
     pub fn new(sink: Sink, pmd: Option<u32>, tracking: &Arc<Tracking>, meters: &Arc<Meters>) -> Self {
-        Self::with_lane(sink, pmd, tracking, meters, Lane::new(Seed::get()))
+        Self::with_lanes(sink, pmd, tracking, meters, None)
     }
 
-    /// As [`Worker::new`], with a lane that is there already.
-    pub fn with_lane(
+    /// As [`Worker::new`], with lanes that are there already.
+    pub fn with_lanes(
         sink: Sink,
         pmd: Option<u32>,
         tracking: &Arc<Tracking>,
         meters: &Arc<Meters>,
-        lane: Lane,
+        lanes: Option<Lanes>,
     ) -> Self {
+        let (lane, spare_wide) = match lanes {
+            Some(Lanes { common, wide }) => (common, Some(wide)),
+            None => (Lane::new(Seed::get()), None),
+        };
         Worker {
             ports: LocalPorts::default(),
             stats: Arc::default(),
@@ -159,6 +166,7 @@ impl Worker {
             cache: FlowCache::new(),
             lane,
             wide: None,
+            spare_wide,
             trails: Trails::new(Seed::get().basis()),
             outers: None,
             dirty: Vec::new(),
@@ -172,6 +180,12 @@ impl Worker {
             nowhere: Arc::default(),
             nesting: 0,
         }
+    }
+
+    /// Takes the wide lane out, to be put back; a new one if no packet of its shape was there before.
+    pub fn take_wide(&mut self) -> Box<WideLane> {
+        let spare = self.wide.take().or_else(|| self.spare_wide.take());
+        spare.unwrap_or_else(|| Box::new(WideLane::new(Seed::get())))
     }
 
     /// Whether it is a polling thread's.
