@@ -30,6 +30,13 @@ void shim_free_bulk(struct rte_mbuf **frames, unsigned int n)
     rte_pktmbuf_free_bulk(frames, n);
 }
 
+void shim_share_bulk(struct rte_mbuf **frames, unsigned int n)
+{
+    for (unsigned int i = 0; i < n; i++) {
+        rte_pktmbuf_refcnt_update(frames[i], 1);
+    }
+}
+
 int shim_errno(void)
 {
     return rte_errno;

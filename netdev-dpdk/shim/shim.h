@@ -39,6 +39,8 @@ uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **frames, 
 int shim_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **frames, unsigned int n);
 void shim_free(struct rte_mbuf *frame);
 void shim_free_bulk(struct rte_mbuf **frames, unsigned int n);
+/* Each has one owner more. */
+void shim_share_bulk(struct rte_mbuf **frames, unsigned int n);
 
 int shim_errno(void);
 /* Makes the calling thread one that EAL did not start and that has no number. */

@@ -307,6 +307,17 @@ impl TxQueue for DpdkTx {
         }
         burst::send_as_batch(self, burst, places)
     }
+
+    fn send_copies(&mut self, burst: &mut dyn Burst, places: u32) -> TxOutcome {
+        if let Some(frames) = burst.as_any().downcast_mut::<FrameBurst>()
+            && !self.is_steered()
+            && !self.running.soft.shaper.is_on()
+        {
+            let r = &*self.running;
+            return r.account(r.started.send_shared(self.queue, r.max_len, frames, places));
+        }
+        burst::send_copies_as_batch(self, burst, places)
+    }
 }
 
 impl DpdkTx {

@@ -81,7 +81,10 @@ impl Worker {
                 self.lane.credit(tally);
                 self.send_burst(in_port, port, burst, all_places(n), seen.bytes);
             }
-            Some(way @ (Way::Push | Way::Pop | Way::Edit)) => {
+            Some(way @ (Way::Push | Way::Pop | Way::Edit | Way::Fan)) => {
+                if way == Way::Fan {
+                    self.lane.note_lens(heads.get(..n).unwrap_or_default());
+                }
                 self.count_received(in_port, seen.bytes, n as u64);
                 self.lane.credit(tally);
                 let parts = self.lane.runs().iter().map(|run| (run.slot, run.sum.places)).collect();
@@ -260,7 +263,7 @@ impl Worker {
         tally: Tally,
     ) {
         let mut outs = std::mem::take(&mut parted.outs);
-        let mut changed = [Way::Push, Way::Pop, Way::Edit].map(|way| (way, Parts::new()));
+        let mut changed = [Way::Push, Way::Pop, Way::Edit, Way::Fan].map(|way| (way, Parts::new()));
         let left = self.track_in_place(view, in_port, burst, parted, &mut outs);
         for (place, slot) in parted.slots.iter().enumerate().filter(|(_, slot)| **slot != NONE) {
             match self.lane.way(*slot) {
@@ -268,6 +271,7 @@ impl Worker {
                 Some(Way::Push) => add(&mut changed[0].1, *slot, place),
                 Some(Way::Pop) => add(&mut changed[1].1, *slot, place),
                 Some(Way::Edit) => add(&mut changed[2].1, *slot, place),
+                Some(Way::Fan) => add(&mut changed[3].1, *slot, place),
                 _ => {
                     if let Some(flow) = self.lane.flow(*slot) {
                         let one = One { i: place, packets: 0, bytes: 0, tcp_flags: 0 };
@@ -324,6 +328,10 @@ impl Worker {
     ) {
         match way {
             Way::Edit => self.edit_burst(view, in_port, burst, parts),
+            Way::Fan => {
+                let lens = *self.lane.lens();
+                self.fan_burst(view, in_port, burst, parts, &lens);
+            }
             _ => self.tunnel_burst(view, in_port, way, burst, parts, tally),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ct::Tracking;
+use crate::drops::PortCounters;
 use crate::execute::{apply_set, change_headers};
 use crate::flow_table::{FlowTable, NewMegaflow};
 use crate::lane::tests::{frame, mask};
@@ -10,7 +11,9 @@ use crate::meter::Meters;
 use crate::port::LocalPort;
 use crate::upcall::{Line, UpcallQueues};
 use crate::worker::Sink;
-use dpif::{Action, Actions, FlowStats, PortNo, PutMode, SetKey, Ufid};
+use dpif::{
+    Action, Actions, DropBand, DropReason, FlowStats, MeterSpec, PortNo, PutMode, RateUnit, SetKey, Ufid,
+};
 use flow::Mask;
 use netdev::burst::{Frames, Lengths};
 use netdev::{Packets, TxOffloads, TxOutcome, TxQueue};
@@ -45,6 +48,8 @@ struct Buffers {
     stubborn: u32,
     /// Places of UDP packets whose checksums are not filled in.
     unfinished: u32,
+    /// Whether packets can be sent while they stay.
+    lends: bool,
     /// What is shown of the packets if that is not all: what is behind the first 64 bytes is not theirs.
     copies: Option<Vec<Vec<u8>>>,
 }
@@ -67,6 +72,16 @@ impl Burst for Buffers {
     }
     fn unfinished(&self) -> u32 {
         self.unfinished
+    }
+    fn can_copy(&self) -> bool {
+        self.lends
+    }
+    fn copy(&mut self, place: usize) -> Option<Packet> {
+        assert!(self.lends);
+        let own = self.places.get(place)?.clone();
+        let copy = self.take(place);
+        self.places[place] = own;
+        copy
     }
     fn take(&mut self, place: usize) -> Option<Packet> {
         let mut packet = Packet::from_slice(&self.places.get_mut(place)?.take()?);
@@ -133,13 +148,19 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => (frame(), mask(), 0u8..11).prop_map(|(f, m, a)| Step::Put(f, Box::new(m), a)),
-        1 => (any::<usize>(), 0u8..11).prop_map(|(n, a)| Step::Modify(n, a)),
+        4 => (frame(), mask(), 0u8..LISTS).prop_map(|(f, m, a)| Step::Put(f, Box::new(m), a)),
+        1 => (any::<usize>(), 0u8..LISTS).prop_map(|(n, a)| Step::Modify(n, a)),
         1 => any::<usize>().prop_map(Step::Remove),
         6 => (proptest::collection::vec(frame(), 1..=BATCH_LEN), any::<bool>(), any::<u32>())
             .prop_map(|(f, b, s)| Step::Burst(f, b, if s & 1 == 0 { 0 } else { s & 0x0f0f_0f0f })),
     ]
 }
+
+/// Lists of actions.
+const LISTS: u8 = 15;
+/// A meter that lets everything pass, and one that lets nothing.
+const OPEN: u32 = 1;
+const SHUT: u32 = 2;
 
 /// The ports that a list of actions sends to.
 fn ports(what: u8) -> Vec<u32> {
@@ -147,7 +168,11 @@ fn ports(what: u8) -> Vec<u32> {
         0..=3 => vec![PORTS.start + u32::from(what)],
         4 => vec![2, 4],
         5 => vec![3],
-        6 => vec![],
+        // (One of them does not exist.)
+        11 => vec![5, 3, 5, 2],
+        12 => vec![2, 4],
+        13 => vec![4],
+        6 | 14 => vec![],
         _ => vec![CHANGED],
     }
 }
@@ -185,6 +210,12 @@ fn changed(frame: &[u8], what: u8) -> Vec<u8> {
 fn actions(what: u8) -> Arc<Actions> {
     let mut all = changes(what);
     all.extend(ports(what).into_iter().map(|p| Action::Output(PortNo(p))));
+    match what {
+        12 => all.insert(1, Action::Meter(OPEN)),
+        13 => all.extend([Action::Meter(SHUT), Action::Output(PortNo(2))]),
+        14 => all.push(Action::Drop(DropReason::Congestion)),
+        _ => {}
+    }
     Arc::new(all)
 }
 
@@ -210,6 +241,10 @@ impl Rig {
         let domain = Domain::new();
         let table = FlowTable::new(&domain, Some(1), &Arc::default());
         let (tracking, meters) = (Tracking::new(), Meters::new(&domain));
+        for (id, rate, burst) in [(OPEN, u32::MAX, u32::MAX), (SHUT, 1, 0)] {
+            let bands = vec![DropBand { rate, burst }];
+            meters.set(id, &MeterSpec { unit: RateUnit::Packets, bands }).unwrap();
+        }
         let mut worker = Worker::new(Sink::Caller(Line::new()), Some(1), &tracking, &meters);
         let queues = UpcallQueues::new();
         let mut sent = BTreeMap::new();
@@ -247,9 +282,11 @@ impl Rig {
         } else {
             let copies = (stubborn & 4 != 0).then(|| garbled(frames));
             let places = frames.iter().cloned().map(Some).collect();
-            let mut burst = Buffers { places, stubborn, unfinished: 0, copies };
+            let mut burst = Buffers { places, stubborn, unfinished: 0, lends: stubborn & 8 == 0, copies };
             self.worker.receive_burst(view, IN, &mut burst);
-            assert!(burst.places.iter().all(Option::is_none), "something was left behind");
+            let left = burst.places.iter().flatten().count() as u64;
+            let c = self.worker.counters(IN);
+            assert!(left <= c.finished.get() + lost(c), "something was left behind");
         }
         self.worker.flush();
         self.worker.lane.sweep();
@@ -261,6 +298,11 @@ impl Rig {
     fn of(&self, key: &Flow) -> Option<usize> {
         self.flows.iter().position(|f| f.mask.matches(&f.key, key))
     }
+}
+
+/// Packets that were dropped, by whatever cause.
+fn lost(c: &PortCounters) -> u64 {
+    DropCause::ALL.iter().map(|cause| c.dropped(*cause)).sum()
 }
 
 fn key_of(frame: &[u8]) -> Flow {
@@ -336,6 +378,9 @@ fn run_burst(
     }
     let total: usize = frames.iter().map(Vec::len).sum();
     prop_assert_eq!(before(rig) - bytes_before, total as u64);
+    let c = rig.worker.counters(IN);
+    let ends = c.output.get() + c.finished.get() + c.upcalled.get() + lost(c);
+    prop_assert_eq!(c.received.get() + c.copied.get(), ends, "each packet and each copy ends once");
     for flow in &rig.flows {
         let stats = rig.table.get(flow.ufid).map(|f| (f.stats.packets, f.stats.bytes, f.stats.tcp_flags));
         prop_assert_eq!(stats, Some(flow.expected));
@@ -399,6 +444,7 @@ fn unfinished_packets_are_finished_for_devices_that_do_not() {
                 places: vec![Some(frame.clone()); 3],
                 stubborn: 0,
                 unfinished: 0b101,
+                lends: true,
                 copies: None,
             };
             let mut reader = rig.domain.reader();

@@ -1,6 +1,7 @@
 //! The megaflows of one polling thread: read by the thread without waiting, changed by the control plane.
 
 use crate::edit::Edit;
+use crate::fan::Fan;
 use crate::key::{Lanes, Seed};
 use crate::megaflow::{Megaflow, MegaflowStats, Push, SharedMask};
 use dpif::{Actions, DpFlow, DpifError, FlowStats, PutMode, Ufid};
@@ -181,6 +182,7 @@ impl FlowTable {
             stats,
             push: Push::of(&new.actions),
             edit: Edit::of(&new.actions),
+            fan: Fan::of(&new.actions),
             dead: Default::default(),
         });
         shard.insert(new.ufid, Arc::clone(&flow));

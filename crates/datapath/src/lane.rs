@@ -29,7 +29,7 @@ pub(crate) use shapes::Shape;
 use shapes::{Template, differ};
 pub(crate) use signatures::NONE;
 use signatures::Signatures;
-use slots::{EDITED, ELSEWHERE, From, POPPED, PUSHED, Slots, TRACKED};
+use slots::{EDITED, ELSEWHERE, FANNED, From, POPPED, PUSHED, Slots, TRACKED};
 use std::sync::Arc;
 pub(crate) use wide::Wide;
 
@@ -105,6 +105,8 @@ pub(crate) enum Way {
     Pop,
     /// It changes headers, and sends.
     Edit,
+    /// It sends packets as they came, to any number of ports but one.
+    Fan,
     Out(PortNo),
 }
 
@@ -318,6 +320,11 @@ impl<S: Shape<N>, const N: usize> ShapeLane<S, N> {
         self.lens.iter_mut().zip(heads).for_each(|(len, head)| *len = head.len() as u32);
     }
 
+    /// What was taken down.
+    pub fn lens(&self) -> &[u32; BATCH_LEN] {
+        &self.lens
+    }
+
     /// Bytes of the packets at these places.
     pub fn bytes(&self, places: u32) -> u64 {
         netdev::burst::places(places).filter_map(|p| self.lens.get(p)).map(|len| u64::from(*len)).sum()
@@ -451,6 +458,7 @@ fn way(out: u32) -> Way {
         PUSHED => Way::Push,
         POPPED => Way::Pop,
         EDITED => Way::Edit,
+        FANNED => Way::Fan,
         port => Way::Out(PortNo(port)),
     }
 }

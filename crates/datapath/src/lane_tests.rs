@@ -1,5 +1,6 @@
 use super::*;
 use crate::edit::Edit;
+use crate::fan::Fan;
 use crate::key::Lanes;
 use crate::megaflow::{Push, SharedMask};
 use dpif::{Action, Ufid};
@@ -16,6 +17,7 @@ fn megaflow(key: Flow, mask: Mask, actions: Vec<Action>) -> Arc<Megaflow> {
         mask: Arc::new(SharedMask { mask: Arc::new(mask), lanes }),
         push: Push::of(&actions),
         edit: Edit::of(&actions),
+        fan: Fan::of(&actions),
         actions: Arc::new(actions),
         stats: Arc::default(),
         dead: Default::default(),

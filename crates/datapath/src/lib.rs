@@ -28,6 +28,7 @@ mod drops;
 mod edit;
 mod execute;
 mod express;
+mod fan;
 mod flow_table;
 mod follow;
 pub mod huge_pages;

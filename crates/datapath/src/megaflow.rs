@@ -2,6 +2,7 @@
 
 use crate::counter::Counter;
 use crate::edit::Edit;
+use crate::fan::Fan;
 use crate::key::Lanes;
 use crate::lane::Tally;
 use dpif::{Action, Actions, DpFlow, FlowStats, PortNo, Ufid};
@@ -29,6 +30,8 @@ pub(crate) struct Megaflow {
     pub push: Option<Box<Push>>,
     /// What it does, if it is to change headers and send.
     pub edit: Option<Box<Edit>>,
+    /// What it does, if packets are sent to several ports as they came, metered, or dropped.
+    pub fan: Option<Box<Fan>>,
     /// No longer in the table: caches must not use it any more.
     pub dead: AtomicBool,
 }

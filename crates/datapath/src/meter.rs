@@ -8,6 +8,7 @@ use crate::drops::DropCause;
 use crate::item::Items;
 use crate::worker::{View, Worker};
 use dpif::{DpifError, DropBand, MeterCount, MeterLimits, MeterSpec, MeterStats, RateUnit};
+use netdev::burst::places;
 use packet::BATCH_LEN;
 use parking_lot::Mutex;
 use quiescent::{Domain, Guard, Shared, Table};
@@ -66,8 +67,13 @@ impl Band {
         loop {
             let mut full_at = known.max(now);
             let mut exceeding = 0;
+            // Most packets cost what the one before did.
+            let (mut last, mut time) = (0, 0);
             for (i, cost) in costs.iter().enumerate() {
-                let after = full_at.saturating_add(ticks(*cost, self.rate));
+                if *cost != last {
+                    (last, time) = (*cost, ticks(*cost, self.rate));
+                }
+                let after = full_at.saturating_add(time);
                 if after <= limit {
                     full_at = after;
                 } else {
@@ -196,6 +202,30 @@ fn hash(id: u32) -> u64 {
 }
 
 impl Worker {
+    /// Counts those packets of a burst as lost that exceed meter `id`; their places.
+    pub(crate) fn exceeding(
+        &self,
+        view: View<'_>,
+        id: u32,
+        in_port: u32,
+        bits: u32,
+        lens: &[u32; BATCH_LEN],
+    ) -> u32 {
+        let Some(meter) = self.meters.find(view.guard, id) else { return 0 };
+        let (mut lengths, mut n) = ([0; BATCH_LEN], 0);
+        for (length, place) in lengths.iter_mut().zip(places(bits)) {
+            *length = lens[place].into();
+            n += 1;
+        }
+        let dropped = meter.run(&lengths[..n], self.now_ms);
+        if dropped == 0 {
+            return 0;
+        }
+        self.counters(in_port).lose(DropCause::Meter, dropped.count_ones() as usize);
+        let is_dropped = |(n, _): &(usize, usize)| dropped & (1 << n) != 0;
+        places(bits).enumerate().filter(is_dropped).fold(0, |all, (_, place)| all | 1 << place)
+    }
+
     /// Drops the packets that exceed meter `id`. One that does not exist lets everything pass.
     pub(crate) fn meter(&self, view: View<'_>, id: u32, items: &mut Items) {
         let meters = Arc::clone(&self.meters);

@@ -43,14 +43,42 @@ impl Worker {
 
     /// Sends packets of a burst, or puts them into the port's line if they are to wait for company, or are to be finished
     /// first. They are `bytes` long.
+    #[inline]
     pub fn send_burst(&mut self, in_port: u32, port: PortNo, burst: &mut dyn Burst, places: u32, bytes: u64) {
+        self.send_from::<false>(in_port, port, burst, places, bytes);
+    }
+
+    /// As [`Worker::send_burst`], of packets that stay in the burst, which [`Burst::can_copy`].
+    pub fn send_copies(
+        &mut self,
+        in_port: u32,
+        port: PortNo,
+        burst: &mut dyn Burst,
+        places: u32,
+        bytes: u64,
+    ) {
+        self.counters(in_port).copied.add(places.count_ones().into());
+        self.send_from::<true>(in_port, port, burst, places, bytes);
+    }
+
+    #[inline(always)]
+    fn send_from<const STAY: bool>(
+        &mut self,
+        in_port: u32,
+        port: PortNo,
+        burst: &mut dyn Burst,
+        places: u32,
+        bytes: u64,
+    ) {
         let packets = places.count_ones();
         if self.collects || burst.unfinished() & places != 0 && !self.takes_unfinished(port) {
-            self.queue_burst(in_port, port, burst, places);
+            self.queue_burst(in_port, port, burst, places, STAY);
             return;
         }
         let Some(local) = self.ports.get_mut(port.0) else {
-            netdev::burst::places(places).for_each(|place| drop(burst.take(place)));
+            if !STAY {
+                netdev::burst::places(places).for_each(|place| drop(burst.take(place)));
+            }
             self.counters(in_port).lose(DropCause::InvalidPort, packets as usize);
             return;
         };
@@ -59,7 +87,10 @@ impl Worker {
             self.stats.sent.add(send(local));
         }
         local.turn_to(0);
-        let outcome = local.tx.send_burst(burst, places);
+        let outcome = match STAY {
+            true => local.tx.send_copies(burst, places),
+            false => local.tx.send_burst(burst, places),
+        };
         self.stats.sent_batches.add(1);
         self.stats.sent.add(account(local, outcome, bytes));
         self.counters(in_port).output.add(packets.into());
@@ -72,8 +103,9 @@ impl Worker {
     }
 
     #[cold]
-    fn queue_burst(&mut self, in_port: u32, port: PortNo, burst: &mut dyn Burst, places: u32) {
-        for packet in netdev::burst::places(places).filter_map(|place| burst.take(place)) {
+    fn queue_burst(&mut self, in_port: u32, port: PortNo, burst: &mut dyn Burst, places: u32, stay: bool) {
+        let mut packet = |place| if stay { burst.copy(place) } else { burst.take(place) };
+        for packet in netdev::burst::places(places).filter_map(&mut packet) {
             if self.ports.get(port.0).is_some() {
                 self.counters(in_port).output.add(1);
                 self.queue(port.0, Item { packet, meta: PacketMeta::of_port(in_port) });

@@ -43,6 +43,17 @@ pub trait Burst: Send {
     /// Puts a packet that was taken out of a place, and not changed, back. Refused if it is in other memory than it was.
     fn put(&mut self, place: usize, packet: Packet) -> Result<(), Packet>;
 
+    /// Whether packets can be sent while they stay in the burst ([`Burst::copy`], [`TxQueue::send_copies`]).
+    fn can_copy(&self) -> bool {
+        false
+    }
+
+    /// A packet as the one at a place, which stays, if this burst [`Burst::can_copy`].
+    fn copy(&mut self, place: usize) -> Option<Packet> {
+        let _ = place;
+        None
+    }
+
     /// Places of packets whose checksums the device has found right.
     fn verified(&self) -> u32 {
         0
@@ -112,6 +123,16 @@ pub fn send_as_batch<Q: TxQueue + ?Sized>(queue: &mut Q, burst: &mut dyn Burst, 
     queue.send(&mut batch)
 }
 
+/// [`TxQueue::send_copies`] for a device that sends packets only as such.
+pub fn send_copies_as_batch<Q: TxQueue + ?Sized>(
+    queue: &mut Q,
+    burst: &mut dyn Burst,
+    bits: u32,
+) -> TxOutcome {
+    let mut batch: Batch = places(bits).filter_map(|place| burst.copy(place)).collect();
+    queue.send(&mut batch)
+}
+
 /// What [`Burst::heads`] has for a packet.
 #[inline]
 pub fn plain_bytes(packet: &Packet) -> &[u8] {
@@ -147,6 +168,14 @@ impl Burst for Packets {
             None => return Err(packet),
         }
         Ok(())
+    }
+
+    fn can_copy(&self) -> bool {
+        true
+    }
+
+    fn copy(&mut self, place: usize) -> Option<Packet> {
+        self.0.get(place).cloned()
     }
 
     fn verified(&self) -> u32 {

@@ -288,6 +288,11 @@ pub trait TxQueue: Send {
         burst::send_as_batch(self, burst, places)
     }
 
+    /// Sends packets as those at these places, which stay in `burst`: it [`Burst::can_copy`].
+    fn send_copies(&mut self, burst: &mut dyn Burst, places: u32) -> TxOutcome {
+        burst::send_copies_as_batch(self, burst, places)
+    }
+
     /// The queue (`set_queue`, number of a row of the QoS table's `queues`) that the batches to come go to; 0, the
     /// default queue, at first. A device without queues takes no notice.
     fn set_queue(&mut self, _queue: u32) {}

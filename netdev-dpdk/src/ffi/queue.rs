@@ -10,7 +10,7 @@ use super::raw;
 use netdev::burst::{self, Burst, Frames as Fronts, Heads, Lengths};
 use packet::{BATCH_LEN, Batch, Checksum, Packet, Pool};
 use std::any::Any;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_uint};
 use std::ptr::{null, null_mut, slice_from_raw_parts_mut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,45 +51,63 @@ unsafe fn wrap(frame: *mut raw::rte_mbuf) -> Packet {
     // pool's memory was mapped, and ours alone until `release` or `send`.
     let bytes: &'static mut [u8] = unsafe { &mut *room };
     let mut p = Packet::from_pool(bytes, m.data_off.into(), m.data_len.into(), &POOL);
-    set_facts(&mut p, m);
+    // SAFETY: as above.
+    unsafe { set_facts(&mut p, frame) };
     p
 }
 
 /// What the device found out about the packet.
+///
+/// # Safety
+/// As for [`copy_of`].
 #[inline]
-fn set_facts(p: &mut Packet, m: &raw::rte_mbuf) {
-    if m.ol_flags & raw::SHIM_RX_RSS_HASH != 0 {
-        p.rss_hash = m.rss_hash();
+unsafe fn set_facts(p: &mut Packet, frame: *const raw::rte_mbuf) {
+    // SAFETY: the head is live, and nobody writes to these parts of it. All variants of the union are plain numbers.
+    let (flags, hash) = unsafe { ((*frame).ol_flags, (*frame).__bindgen_anon_2.hash.rss) };
+    if flags & raw::SHIM_RX_RSS_HASH != 0 {
+        p.rss_hash = hash;
     }
-    if m.ol_flags & raw::SHIM_RX_L4_CKSUM_MASK == raw::SHIM_RX_L4_CKSUM_GOOD {
+    if flags & raw::SHIM_RX_L4_CKSUM_MASK == raw::SHIM_RX_L4_CKSUM_GOOD {
         p.offload.checksum = Checksum::Good;
     }
 }
 
-/// A copy of a buffer that is not ours alone or lies in pieces.
+/// A copy of a buffer that is not ours alone or lies in pieces, and which goes.
 ///
 /// # Safety
-/// As for [`wrap`].
+/// `frame` is a live buffer of which this caller is an owner. It is not used after this.
 #[cold]
 unsafe fn copied(frame: *mut raw::rte_mbuf) -> Packet {
+    // SAFETY: the caller owns it, and lets go of it once.
+    unsafe {
+        let p = copy_of(frame);
+        raw::shim_free(frame);
+        p
+    }
+}
+
+/// A copy of a buffer.
+///
+/// # Safety
+/// `frame` is a live buffer of which this caller is an owner. Others may be, but none writes to anything of it
+/// besides the count of owners.
+unsafe fn copy_of(frame: *mut raw::rte_mbuf) -> Packet {
     let mut bytes = Vec::new();
     let mut at = frame;
     while !at.is_null() {
-        // SAFETY: the segments of an owned packet are live; each has `data_len` bytes from `data_off` on.
+        // SAFETY: the segments of an owned packet are live; each has `data_len` bytes from `data_off` on. (No
+        // reference is made to a head, whose count of owners others may change.)
         let part = unsafe {
-            let m = &*at;
-            at = m.next;
-            let start = m.buf_addr.cast::<u8>().add(m.data_off.into());
-            std::slice::from_raw_parts(start, m.data_len.into())
+            let start = (*at).buf_addr.cast::<u8>().add((*at).data_off.into());
+            let len = (*at).data_len;
+            at = (*at).next;
+            std::slice::from_raw_parts(start, len.into())
         };
         bytes.extend_from_slice(part);
     }
     let mut p = Packet::from_slice(&bytes);
-    // SAFETY: `frame` is owned; it is freed once, after its last use.
-    unsafe {
-        set_facts(&mut p, &*frame);
-        raw::shim_free(frame);
-    }
+    // SAFETY: as above.
+    unsafe { set_facts(&mut p, frame) };
     p
 }
 
@@ -97,11 +115,6 @@ impl raw::rte_mbuf {
     #[inline]
     fn refcnt(&self) -> u16 {
         self.refcnt
-    }
-    #[inline]
-    fn rss_hash(&self) -> u32 {
-        // SAFETY: all variants of the union are plain numbers.
-        unsafe { self.__bindgen_anon_2.hash.rss }
     }
 }
 
@@ -249,6 +262,17 @@ impl Started {
         burst.send(self.port, queue, max_len, places)
     }
 
+    /// As [`Started::send_frames`], of buffers that stay in `burst`: their owners are more then.
+    pub fn send_shared(&self, queue: u16, max_len: usize, burst: &mut FrameBurst, places: u32) -> Sent {
+        let Some(lock) = self.tx.get(usize::from(queue)) else {
+            let no_buffer = (places & burst.filled).count_ones();
+            return Sent { no_buffer, dropped_bytes: burst.bytes(places), ..Sent::default() };
+        };
+        enrol();
+        let _mine = lock.take();
+        burst.send_shared(self.port, queue, max_len, places)
+    }
+
     /// Lets a driver that works inside its calls do so (a bond sends what LACP wants sent).
     pub fn stir(&self) {
         let Some(lock) = self.tx.first() else { return };
@@ -325,10 +349,12 @@ impl Rx {
 
 /// Received buffers before anything is made of them.
 pub struct FrameBurst {
-    /// Of those at the places in `filled`, each is a buffer that this object owns alone.
+    /// Of those at the places in `filled`, each is a buffer that this object owns; alone, but for those in `shared`.
     frames: Frames,
     n: usize,
     filled: u32,
+    /// Buffers that were sent and stay: they are not looked at or changed any more, only copied, sent and dropped.
+    shared: u32,
     /// No packet is longer; known once they were looked at.
     longest: usize,
 }
@@ -338,7 +364,7 @@ unsafe impl Send for FrameBurst {}
 
 impl Default for FrameBurst {
     fn default() -> Self {
-        FrameBurst { frames: [null_mut(); BATCH_LEN], n: 0, filled: 0, longest: usize::MAX }
+        FrameBurst { frames: [null_mut(); BATCH_LEN], n: 0, filled: 0, shared: 0, longest: usize::MAX }
     }
 }
 
@@ -358,13 +384,26 @@ impl FrameBurst {
         is_there.then_some(frame)
     }
 
-    /// [`Burst::heads`] when some places are empty.
+    /// Places of buffers that nobody else owns.
+    #[inline]
+    fn alone(&self) -> u32 {
+        self.filled & !self.shared
+    }
+
+    /// Bytes of the buffers at these places.
+    fn bytes(&self, places: u32) -> u64 {
+        let frames = burst::places(self.filled & places).filter_map(|place| self.frames.get(place));
+        // SAFETY: the buffer is there and owned by this object, if not alone. Nobody writes to its length.
+        frames.map(|frame| u64::from(unsafe { (**frame).pkt_len })).sum()
+    }
+
+    /// [`Burst::heads`] when some places are empty, or shared.
     #[cold]
     fn heads_left<'a>(&'a self, heads: &mut Heads<'a>) {
         heads.fill(&[]);
-        for place in burst::places(self.filled) {
+        for place in burst::places(self.alone()) {
             let (Some(head), Some(frame)) = (heads.get_mut(place), self.frames.get(place)) else { continue };
-            // SAFETY: the buffer is there and owned by this object.
+            // SAFETY: the buffer is there and owned by this object alone.
             let m = unsafe { &**frame };
             if is_plain(m) {
                 let start = m.buf_addr.cast::<u8>().wrapping_add(m.data_off.into());
@@ -372,6 +411,33 @@ impl FrameBurst {
                 *head = unsafe { std::slice::from_raw_parts(start, m.data_len.into()) };
             }
         }
+    }
+
+    /// Sends buffers and keeps them.
+    fn send_shared(&mut self, port: Port, queue: u16, max_len: usize, places: u32) -> Sent {
+        let mut result = Sent::default();
+        let mut frames: Frames = [null_mut(); BATCH_LEN];
+        let mut n: u16 = 0;
+        for place in burst::places(self.filled & places) {
+            let (Some(frame), Some(to)) = (self.frames.get(place), frames.get_mut(usize::from(n))) else {
+                continue;
+            };
+            // SAFETY: the buffer is there and ours, if not alone; nobody writes to its length.
+            let len = unsafe { (**frame).pkt_len };
+            if len as usize > max_len {
+                result.too_big += 1;
+                result.dropped_bytes += u64::from(len);
+                continue;
+            }
+            *to = *frame;
+            n += 1;
+            self.shared |= 1 << place;
+        }
+        // SAFETY: the first `n` are ours; each has an owner more after this, which is what the driver becomes.
+        unsafe { raw::shim_share_bulk(frames.as_mut_ptr(), n.into()) };
+        let sent = transmit(port, queue, &mut frames, n);
+        let dropped_bytes = result.dropped_bytes + sent.dropped_bytes;
+        Sent { too_big: result.too_big, dropped_bytes, ..sent }
     }
 
     fn send(&mut self, port: Port, queue: u16, max_len: usize, places: u32) -> Sent {
@@ -427,7 +493,7 @@ impl Burst for FrameBurst {
 
     #[inline]
     fn heads<'a>(&'a mut self, heads: &mut Heads<'a>) {
-        if self.filled != burst::all_places(self.n) {
+        if self.alone() != burst::all_places(self.n) {
             self.heads_left(heads);
             return;
         }
@@ -452,9 +518,10 @@ impl Burst for FrameBurst {
     }
 
     fn take(&mut self, place: usize) -> Option<Packet> {
+        let is_shared = self.shared & (1 << place) != 0;
         let frame = self.take_frame(place)?;
-        // SAFETY: the buffer was taken out just now and is ours.
-        Some(unsafe { wrap(frame) })
+        // SAFETY: the buffer was taken out just now and is ours; who else owns it changes nothing of it.
+        Some(unsafe { if is_shared { copied(frame) } else { wrap(frame) } })
     }
 
     fn put(&mut self, place: usize, packet: Packet) -> Result<(), Packet> {
@@ -464,8 +531,20 @@ impl Burst for FrameBurst {
         let Some(to) = self.frames.get_mut(place) else { return Err(packet) };
         *to = own(packet.into_pooled(&POOL)?);
         self.filled |= 1 << place;
+        self.shared &= !(1 << place);
         self.longest = usize::MAX;
         Ok(())
+    }
+
+    fn can_copy(&self) -> bool {
+        true
+    }
+
+    fn copy(&mut self, place: usize) -> Option<Packet> {
+        let is_there = self.filled.checked_shr(place as u32).is_some_and(|bits| bits & 1 != 0);
+        let frame = *self.frames.get(place).filter(|_| is_there)?;
+        // SAFETY: the buffer is there and owned by this object; who else owns it changes nothing of it.
+        Some(unsafe { copy_of(frame) })
     }
 
     fn verified(&self) -> u32 {
@@ -480,7 +559,7 @@ impl Burst for FrameBurst {
     #[inline]
     fn grow<'a>(&'a mut self, by: &Lengths, fronts: &mut Fronts<'a>) -> u32 {
         let (mut grown, mut most) = (0, 0);
-        for place in burst::places(self.filled) {
+        for place in burst::places(self.alone()) {
             let (Some(frame), Some(front), Some(by)) =
                 (self.frames.get(place), fronts.get_mut(place), by.get(place).filter(|by| **by > 0))
             else {
@@ -507,7 +586,7 @@ impl Burst for FrameBurst {
     #[inline]
     fn edit<'a>(&'a mut self, bits: u32, fronts: &mut Fronts<'a>) -> u32 {
         let mut edited = 0;
-        for place in burst::places(self.filled & bits) {
+        for place in burst::places(self.alone() & bits) {
             let (Some(frame), Some(front)) = (self.frames.get(place), fronts.get_mut(place)) else {
                 continue;
             };
@@ -528,7 +607,7 @@ impl Burst for FrameBurst {
 
     #[inline]
     fn shrink(&mut self, by: &Lengths) {
-        for place in burst::places(self.filled) {
+        for place in burst::places(self.alone()) {
             let (Some(frame), Some(by)) = (self.frames.get(place), by.get(place).filter(|by| **by > 0))
             else {
                 continue;
@@ -545,13 +624,18 @@ impl Burst for FrameBurst {
 
     #[inline]
     fn clear(&mut self) {
-        for place in burst::places(self.filled) {
-            if let Some(frame) = self.frames.get(place) {
-                // SAFETY: the buffer is there and ours; it is freed once, as no place is filled after this.
-                unsafe { raw::shim_free(*frame) };
+        if self.filled != 0 {
+            let mut n = 0;
+            for place in burst::places(self.filled) {
+                // Not behind where it is.
+                self.frames[n] = self.frames[place];
+                n += 1;
             }
+            // SAFETY: the first `n` are the buffers that were there, which are ours; they are freed once, as no place is
+            // filled after this.
+            unsafe { raw::shim_free_bulk(self.frames.as_mut_ptr(), n as c_uint) };
         }
-        (self.filled, self.n) = (0, 0);
+        (self.filled, self.shared, self.n) = (0, 0, 0);
     }
 
     fn as_any(&mut self) -> &mut dyn Any {

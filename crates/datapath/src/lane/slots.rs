@@ -26,8 +26,10 @@ pub(super) const TRACKED: u32 = u32::MAX - 1;
 /// `out` of slots whose megaflows put an outer header on and send, and take it off.
 pub(super) const PUSHED: u32 = u32::MAX - 2;
 pub(super) const POPPED: u32 = u32::MAX - 3;
-/// `out` of a slot whose megaflow changes headers and sends. All of these are no ports.
+/// `out` of a slot whose megaflow changes headers and sends.
 pub(super) const EDITED: u32 = u32::MAX - 4;
+/// `out` of a slot whose megaflow sends packets as they came to any number of ports but one. All of these are no ports.
+pub(super) const FANNED: u32 = u32::MAX - 5;
 /// `in_port` of a slot without a megaflow.
 const NOWHERE: u32 = u32::MAX;
 
@@ -178,6 +180,7 @@ impl<S: Shape<N>, const N: usize> Slots<S, N> {
             [Action::TunnelPop(_)] => POPPED,
             _ if flow.push.is_some() => PUSHED,
             _ if flow.edit.is_some() => EDITED,
+            _ if flow.fan.is_some() => FANNED,
             actions if Tracks::of(actions).is_some() => TRACKED,
             _ => ELSEWHERE,
         };
