@@ -152,6 +152,62 @@ fn packets_pass_and_are_counted() {
     assert_eq!(add(&sandbox, "again", "net_null0,no-rx=1", &[]), "[]");
 }
 
+/// The frames of a capture file.
+fn captured(path: &Path) -> Vec<Vec<u8>> {
+    let file = fs::read(path).unwrap();
+    let mut rest = file.get(24..).unwrap_or_default();
+    let mut frames = Vec::new();
+    while let Some(head) = rest.first_chunk::<16>() {
+        let len = u32::from_le_bytes(head[8..12].try_into().unwrap()) as usize;
+        frames.push(rest[16..16 + len].to_vec());
+        rest = &rest[16 + len..];
+    }
+    frames
+}
+
+/// Two ports get the same buffers, a third what was made of them after.
+#[test]
+fn metered_packets_are_sent_to_several_ports() {
+    let Some(_alone) = ready() else { return };
+    let sandbox = start(daemon_binary());
+    let outs = [2, 3, 4].map(|n| sandbox.path(&format!("out{n}.pcap")));
+    for (n, path) in (2..).zip(&outs) {
+        let device = format!("net_pcap{n},tx_pcap={}", path.display());
+        assert_eq!(add(&sandbox, &format!("out{n}"), &device, &[&format!("ofport_request={n}")]), "[]");
+    }
+    sandbox.ofctl(&[
+        "-OOpenFlow13",
+        "add-meter",
+        "br0",
+        "meter=1,pktps,burst,band=type=drop,rate=2000,burst_size=64",
+    ]);
+    let meters = ["meter:1,output:2,output:3", "meter:1,output:2,output:3,push_vlan:0x8100,output:4"];
+    for (round, actions) in (1..).zip(meters) {
+        sandbox.ofctl(&["-OOpenFlow13", "add-flow", "br0", &format!("in_port=1,actions={actions}")]);
+        let device = format!("net_pcap{},rx_pcap={},infinite_rx=1", 10 + round, capture(&sandbox, FRAMES));
+        assert_eq!(add(&sandbox, "in", &device, &["ofport_request=1"]), "[]");
+        sandbox.vsctl(&["set", "Open_vSwitch", ".", "other_config:stats-update-interval=5000"]);
+        let before = sandbox.statistic("out3", "tx_packets");
+        sandbox.until("packets leave", || sandbox.statistic("out3", "tx_packets") > before + 1000);
+        sandbox.vsctl(&["del-port", "br0", "in"]);
+    }
+    for port in ["out2", "out3", "out4"] {
+        sandbox.vsctl(&["del-port", "br0", port]);
+    }
+    // (Packets that the switch was asked about come to the ports in any order.)
+    let [first, second, tagged] = outs.map(|path| {
+        let mut frames = captured(&path);
+        frames.sort_unstable();
+        frames
+    });
+    assert!(first.len() > 2000 && !tagged.is_empty());
+    assert!(first == second, "{} and {}", first.len(), second.len());
+    let sent: BTreeSet<Vec<u8>> = captured(&sandbox.path(&format!("{FRAMES}.pcap"))).into_iter().collect();
+    assert_eq!(first.into_iter().collect::<BTreeSet<_>>(), sent);
+    let bare = |frame: &Vec<u8>| [&frame[..12], &frame[16..]].concat();
+    assert!(tagged.iter().all(|frame| frame[12..14] == [0x81, 0] && sent.contains(&bare(frame))));
+}
+
 #[test]
 fn queues_descriptors_and_mtu_are_what_is_asked_for() {
     let Some(_alone) = ready() else { return };
