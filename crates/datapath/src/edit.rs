@@ -255,11 +255,10 @@ impl<'e> Plan<'e> {
     fn new(burst: &mut dyn Burst, parts: impl Iterator<Item = (&'e Edit, u32)>) -> Self {
         let (parts_of, l3s, lens) = (ArrayVec::new(), [0; BATCH_LEN], [0; BATCH_LEN]);
         let mut plan = Plan { parts: parts_of, l3s, lens, tagged: 0, others: 0 };
-        let (unfinished, is_whole) = (burst.unfinished(), burst.is_whole());
+        let (unfinished, can_pop) = (burst.unfinished(), burst.can_shrink(TAG));
         let mut heads: Heads<'_> = [&[]; BATCH_LEN];
         burst.heads(&mut heads);
-        // Only whole packets can lose their front.
-        for (edit, bits) in parts.filter(|(edit, _)| is_whole || edit.tagging != Tagging::Pop) {
+        for (edit, bits) in parts.filter(|(edit, _)| can_pop || edit.tagging != Tagging::Pop) {
             plan.admit(edit, bits & !unfinished, &heads);
         }
         plan

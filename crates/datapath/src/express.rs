@@ -57,12 +57,11 @@ impl Worker {
         let n = burst.len();
         let tally = Tally { now_ms: self.now_ms, is_owner: view.table.pmd.is_some() };
         let mut heads: Heads<'_> = [&[]; BATCH_LEN];
-        let is_whole = self.wide.is_some() && burst.is_whole();
         burst.heads(&mut heads);
         let seen_heads = heads.get(..n).unwrap_or_default();
         if self.wide.is_some()
             && seen_heads.first().is_some_and(|head| words(head).is_none())
-            && let Some((port, bytes)) = self.look_at_wide(view, in_port, (seen_heads, is_whole), tally)
+            && let Some((port, bytes)) = self.look_at_wide(view, in_port, seen_heads, tally)
         {
             self.stats.received.add(n as u64);
             self.counters(in_port).received.add(n as u64);
@@ -372,4 +371,4 @@ pub(crate) fn take(burst: &mut dyn Burst, in_port: u32, place: usize) -> Option<
 
 #[cfg(test)]
 #[path = "express_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -15,7 +15,7 @@ use dpif::{
     Action, Actions, DropBand, DropReason, FlowStats, MeterSpec, PortNo, PutMode, RateUnit, SetKey, Ufid,
 };
 use flow::Mask;
-use netdev::burst::{Frames, Lengths};
+use netdev::burst::{Frames, Lengths, SMALL, head_len};
 use netdev::{Packets, TxOffloads, TxOutcome, TxQueue};
 use packet::header::{Ipv4Key, Masked, PortsKey};
 use packet::{Batch, Checksum, Meta};
@@ -43,21 +43,34 @@ impl TxQueue for Out {
 }
 
 /// A burst of buffers that are no packets, some of which cannot be put back.
-struct Buffers {
-    places: Vec<Option<Vec<u8>>>,
-    stubborn: u32,
+#[derive(Default)]
+pub(crate) struct Buffers {
+    pub places: Vec<Option<Vec<u8>>>,
+    pub stubborn: u32,
     /// Places of UDP packets whose checksums are not filled in.
-    unfinished: u32,
+    pub unfinished: u32,
     /// Whether packets can be sent while they stay.
-    lends: bool,
-    /// What is shown of the packets if that is not all: what is behind the first 64 bytes is not theirs.
-    copies: Option<Vec<Vec<u8>>>,
+    pub lends: bool,
+    /// What is shown of the packets if that is not all: what is behind their heads is not theirs.
+    pub copies: Option<Vec<Vec<u8>>>,
 }
 
-/// Of which the first 64 bytes are right.
-fn garbled(frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let garbled = |f: &Vec<u8>| f.iter().enumerate().map(|(at, b)| if at < 64 { *b } else { !*b }).collect();
-    frames.iter().map(garbled).collect()
+impl Buffers {
+    /// As a guest's: whole, or as copied heads.
+    pub fn of(frames: &[Vec<u8>], is_whole: bool) -> Self {
+        let garbled = |f: &Vec<u8>| {
+            let own = head_len(f);
+            f.iter().enumerate().map(|(at, b)| if at < own { *b } else { !*b }).collect()
+        };
+        let copies = (!is_whole).then(|| frames.iter().map(garbled).collect());
+        Buffers { places: frames.iter().cloned().map(Some).collect(), copies, ..Buffers::default() }
+    }
+
+    /// What may be changed of a packet with a head of `head` bytes.
+    fn front(copies: bool, packet: &mut [u8], head: usize) -> &mut [u8] {
+        let len = if copies { packet.len().min(head) } else { packet.len() };
+        &mut packet[..len]
+    }
 }
 
 impl Burst for Buffers {
@@ -97,25 +110,39 @@ impl Burst for Buffers {
         self.places[place] = Some(packet.data().to_vec());
         Ok(())
     }
+    /// By all that tracking would look at.
+    fn verify(&mut self, bits: u32) -> u32 {
+        let is_right = |place: &usize| {
+            let packet = self.places[*place].as_deref().unwrap();
+            let end = 14 + usize::from(u16::from_be_bytes([packet[16], packet[17]]));
+            conntrack::Glance::at(&packet[14..end], 0, true).is_some()
+        };
+        match self.copies {
+            Some(_) => places(bits).filter(is_right).map(|place| 1 << place).sum(),
+            None => 0,
+        }
+    }
     fn grow<'a>(&'a mut self, by: &Lengths, frames: &mut Frames<'a>) -> u32 {
-        let mut grown = 0;
+        let (mut grown, heads) = (0, self.copies.is_some());
         for (place, ((packet, by), frame)) in self.places.iter_mut().zip(by).zip(frames).enumerate() {
             // Some have no room.
             if let (Some(packet), true) = (packet, *by > 0 && self.stubborn & (2 << place) == 0) {
+                let head = head_len(packet) + usize::from(*by);
                 packet.splice(0..0, vec![0xee; usize::from(*by)]);
-                *frame = packet;
+                *frame = Buffers::front(heads, packet, head);
                 grown |= 1 << place;
             }
         }
         grown
     }
     fn edit<'a>(&'a mut self, bits: u32, frames: &mut Frames<'a>) -> u32 {
-        let mut edited = 0;
+        let (mut edited, heads) = (0, self.copies.is_some());
         for (place, (packet, frame)) in self.places.iter_mut().zip(frames).enumerate() {
             if let (Some(packet), true) =
                 (packet, bits & !self.stubborn & !self.unfinished & (1 << place) != 0)
             {
-                *frame = packet;
+                let head = head_len(packet);
+                *frame = Buffers::front(heads, packet, head);
                 edited |= 1 << place;
             }
         }
@@ -124,7 +151,11 @@ impl Burst for Buffers {
     fn is_whole(&self) -> bool {
         self.copies.is_none()
     }
+    fn can_shrink(&self, by: usize) -> bool {
+        self.is_whole() || by <= SMALL
+    }
     fn shrink(&mut self, by: &Lengths) {
+        assert!(by.iter().all(|by| self.can_shrink((*by).into())));
         for (packet, by) in self.places.iter_mut().zip(by).filter(|(_, by)| **by > 0) {
             packet.as_mut().unwrap().drain(..usize::from(*by));
         }
@@ -280,9 +311,8 @@ impl Rig {
             let mut burst = Packets(frames.iter().map(|f| Packet::from_slice(f)).collect());
             self.worker.receive_burst(view, IN, &mut burst);
         } else {
-            let copies = (stubborn & 4 != 0).then(|| garbled(frames));
-            let places = frames.iter().cloned().map(Some).collect();
-            let mut burst = Buffers { places, stubborn, unfinished: 0, lends: stubborn & 8 == 0, copies };
+            let mut burst =
+                Buffers { stubborn, lends: stubborn & 8 == 0, ..Buffers::of(frames, stubborn & 4 == 0) };
             self.worker.receive_burst(view, IN, &mut burst);
             let left = burst.places.iter().flatten().count() as u64;
             let c = self.worker.counters(IN);
@@ -440,13 +470,8 @@ fn unfinished_packets_are_finished_for_devices_that_do_not() {
         rig.worker.ports.get_mut(2).unwrap().offloads = offloads;
         assert!(rig.put(PutMode::Create, &key_of(&frame), &mask, 0, Ufid(1)));
         for round in 0..3 {
-            let mut burst = Buffers {
-                places: vec![Some(frame.clone()); 3],
-                stubborn: 0,
-                unfinished: 0b101,
-                lends: true,
-                copies: None,
-            };
+            let places = vec![Some(frame.clone()); 3];
+            let mut burst = Buffers { places, unfinished: 0b101, lends: true, ..Buffers::default() };
             let mut reader = rig.domain.reader();
             let guard = reader.pin();
             let view = View { guard: &guard, table: &rig.table };

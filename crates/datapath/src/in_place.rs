@@ -3,7 +3,9 @@
 //!
 //! That is so for packets on trails without edits and translation, and for those of megaflows that track and send without
 //! a look at what tracking said, as those do that let new connections in. The first packet of a burst with which anything
-//! is different leaves this way, and those behind it do not take it, so that connections see their packets in order.
+//! is different leaves this way, and those behind it do not take it, so that connections see their packets in order. Of a burst
+//! that has only the heads of its packets ([`Burst::is_whole`]), different are those of which tracking would read more, and
+//! those whose checksums are not found right ([`Burst::verify`]).
 
 use crate::cpu::prefetch_to_write;
 use crate::express::{Outs, Parted, add_out, take};
@@ -14,11 +16,17 @@ use crate::trail::Tracks;
 use crate::worker::{View, Worker};
 use conntrack::{Aim, Glance, PacketCt, Request, Shown, Sight};
 use dpif::{Action, Ct, PortNo};
-use netdev::burst::places;
+use netdev::burst::{HEAD, all_places, places};
 use netdev::{Burst, Heads};
 use packet::BATCH_LEN;
+use packet::proto::{ip_proto, tcp};
 
 const ETHERNET: usize = 14;
+/// Where a packet of the lane's shape has its protocol, its transport header, and in that the length and flags of TCP.
+const PROTOCOL: usize = ETHERNET + 9;
+const TRANSPORT: usize = ETHERNET + 20;
+const TCP_LEN: usize = TRANSPORT + 12;
+const TCP_FLAGS: usize = TRANSPORT + 13;
 
 /// A packet that goes on from some point of its trail like any other.
 pub(crate) struct Left {
@@ -75,6 +83,21 @@ fn network(head: &[u8]) -> Option<&[u8]> {
     head.get(ETHERNET..ETHERNET + usize::from(total))
 }
 
+/// Whether the first bytes of a packet have all that tracking reads, but for a checksum: of segments that begin a connection,
+/// options too.
+fn is_shown(head: &[u8]) -> bool {
+    let begins = head.get(PROTOCOL) == Some(&ip_proto::TCP)
+        && head.get(TCP_FLAGS).is_none_or(|flags| u16::from(*flags) & tcp::SYN != 0);
+    let end = TRANSPORT + head.get(TCP_LEN).map_or(0, |len| usize::from(len >> 4) * 4);
+    !begins || end <= head.len().min(HEAD)
+}
+
+/// Of packets of which only the heads are there, the places of those before the first of which there is not enough.
+fn shown(heads: &Heads<'_>, bits: u32, verified: u32) -> u32 {
+    let is_enough = |place: &usize| verified & (1 << place) != 0 && is_shown(heads[*place]);
+    places(bits).find(|place| !is_enough(place)).map_or(bits, |place| bits & all_places(place))
+}
+
 impl Worker {
     /// Tracks what can be tracked in place; it has a place in `outs` then, and no slot. A packet that left its trail on
     /// the way has no slot either: it is to be seen on ([`Worker::leave`]) when `outs` are sent.
@@ -87,13 +110,16 @@ impl Worker {
         outs: &mut Outs,
     ) -> Option<Left> {
         let (tracked, blind) = self.candidates(parted);
-        if tracked | blind == 0 || !self.tracking.ipf.is_idle() || !burst.is_whole() {
+        if tracked | blind == 0 || !self.tracking.ipf.is_idle() {
             return None;
         }
-        let verified = burst.verified();
+        let (mut bits, is_whole) = (tracked | blind, burst.is_whole());
+        let verified = burst.verify(bits);
         let mut heads: Heads<'_> = [&[]; BATCH_LEN];
         burst.heads(&mut heads);
-        let bits = tracked | blind;
+        if !is_whole {
+            bits = shown(&heads, bits, verified);
+        }
         let mut looks = Looks::new();
         self.look_ahead(in_port, &heads, bits & tracked, &mut looks);
         self.aim_ahead(&heads, parted, bits & blind, verified, &mut looks);

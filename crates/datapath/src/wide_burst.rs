@@ -5,7 +5,7 @@
 
 use crate::express::{Parted, add_out};
 use crate::item::{Item, PacketMeta};
-use crate::lane::wide::{reaches_far, set_offsets};
+use crate::lane::wide::set_offsets;
 use crate::lane::{NONE, Shape, Tally, Way, Wide, WideLane};
 use crate::megaflow::Megaflow;
 use crate::upcall::PendingKind;
@@ -21,18 +21,15 @@ use std::sync::Arc;
 
 impl Worker {
     /// The port that all packets of a burst leave by, and their bytes, if the wide lane knows that. They are counted for
-    /// their megaflows then. For `is_whole`, see [`Burst::is_whole`].
+    /// their megaflows then.
     #[inline(never)]
     pub fn look_at_wide(
         &mut self,
         view: View<'_>,
         in_port: u32,
-        (heads, is_whole): (&[&[u8]], bool),
+        heads: &[&[u8]],
         tally: Tally,
     ) -> Option<(PortNo, u64)> {
-        if !is_whole && heads.iter().any(|head| reaches_far(head)) {
-            return None;
-        }
         let wide = self.wide.as_mut()?;
         let seen = wide.look(in_port, heads, view.table.deaths());
         match wide.only_way() {
@@ -54,11 +51,11 @@ impl Worker {
         tally: Tally,
         parted: &mut Parted,
     ) -> u32 {
-        let (n, is_whole) = (burst.len(), burst.is_whole());
+        let n = burst.len();
         let mut heads: Heads<'_> = [&[]; BATCH_LEN];
         burst.heads(&mut heads);
         for (place, head) in heads.iter_mut().enumerate() {
-            if odd & (1 << place) == 0 || !is_whole && reaches_far(head) {
+            if odd & (1 << place) == 0 {
                 *head = &[];
             }
         }

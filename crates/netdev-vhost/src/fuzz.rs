@@ -9,7 +9,7 @@ use crate::ring::packed::Packed;
 use crate::ring::split::Split;
 use crate::session::{Rings, Session};
 use crate::vring::{RxCount, Vring};
-use netdev::burst::{places, plain_bytes};
+use netdev::burst::{SMALL, all_places, places, plain_bytes};
 use netdev::{Burst, Heads};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::ftruncate;
@@ -290,6 +290,42 @@ fn step(
     Some(())
 }
 
+/// Puts some bytes in front of frames, or takes some off.
+fn move_fronts(c: &mut Choices<'_>, frames: &mut Frames) {
+    let (is_growth, by) = (c.u8() & 1 == 0, [u16::from(c.u8()) % (SMALL as u16 + 1); BATCH_LEN]);
+    let before = frames.lens().to_vec();
+    if is_growth {
+        let mut grown: netdev::burst::Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+        let bits = frames.grow(&by, &mut grown);
+        grown.iter_mut().for_each(|frame| frame.fill(0xdd));
+        for place in places(bits) {
+            assert_eq!(
+                frames.lens().get(place),
+                before.get(place).map(|len| len + u32::from(by[0])).as_ref()
+            );
+            assert!(frames.head(place).iter().all(|b| *b == 0xdd), "the change was lost");
+        }
+    } else if frames.can_shrink(by[0].into()) {
+        frames.shrink(&by);
+        assert_eq!(frames.lens().len(), before.len());
+    }
+}
+
+/// Changes the heads of frames.
+fn change_heads(c: &mut Choices<'_>, frames: &mut Frames) -> Option<()> {
+    let wanted = u32::from_le_bytes([c.u8(), c.u8(), 0, 0]);
+    let mut changed: netdev::burst::Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+    let bits = frames.edit(wanted, &mut changed);
+    let lens = changed.each_ref().map(|frame| frame.len());
+    changed.iter_mut().for_each(|frame| frame.fill(0xee));
+    assert_eq!(bits & !wanted, 0, "others were changed");
+    for place in places(bits) {
+        let front = frames.take(place)?.data().get(..lens[place])?.iter().all(|b| *b == 0xee);
+        assert!(front, "the change was lost");
+    }
+    Some(())
+}
+
 /// A burst that stays with the guest, who goes on meanwhile: some of it goes to a guest, some is looked at, some is
 /// forgotten, and the ring that it came from may stop.
 fn lend(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, to: Option<&mut Party>) -> Option<()> {
@@ -303,11 +339,18 @@ fn lend(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, to: Option
     if choice & 8 != 0 {
         vring.stop();
     }
+    if choice & 32 != 0 {
+        move_fronts(c, &mut frames);
+    }
+    if choice & 64 != 0 {
+        let every = all_places(frames.len());
+        assert_eq!(frames.verify(every) & !every, 0, "there is no such place");
+    }
     match choice % 4 {
         0 => {
             let mut heads: Heads<'_> = [&[]; BATCH_LEN];
             frames.heads(&mut heads);
-            assert!(heads.iter().all(|head| head.len() <= pool::FRAME_MAX));
+            assert!(heads.iter().all(|head| head.len() <= pool::FRAME_MAX + SMALL));
         }
         1 if choice & 4 != 0 => {
             let by = [c.u16() % 200; BATCH_LEN];
@@ -319,18 +362,7 @@ fn lend(c: &mut Choices<'_>, memory: &GuestMemory, vring: &mut Vring, to: Option
             places(bits)
                 .for_each(|place| assert!(frames.take(place).is_some() && !frames.are_lent(1 << place)));
         }
-        1 if choice & 16 != 0 => {
-            let wanted = u32::from_le_bytes([c.u8(), c.u8(), 0, 0]);
-            let mut changed: netdev::burst::Frames<'_> = std::array::from_fn(|_| &mut [][..]);
-            let bits = frames.edit(wanted, &mut changed);
-            let lens = changed.each_ref().map(|frame| frame.len());
-            changed.iter_mut().for_each(|frame| frame.fill(0xee));
-            assert_eq!(bits & !wanted, 0, "others were changed");
-            for place in places(bits) {
-                let front = frames.take(place)?.data().get(..lens[place])?.iter().all(|b| *b == 0xee);
-                assert!(front, "the change was lost");
-            }
-        }
+        1 if choice & 16 != 0 => change_heads(c, &mut frames)?,
         1 => {
             for place in all {
                 let was_lent = frames.are_lent(1 << place);

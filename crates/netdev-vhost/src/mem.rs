@@ -12,9 +12,11 @@
 
 pub mod fault;
 pub mod frames;
+mod fronts;
 pub mod plains;
 pub mod source;
 pub mod specials;
+mod sums;
 
 use smallvec::SmallVec;
 use std::ffi::c_void;
@@ -335,9 +337,9 @@ fn prefetch_to_write(at: *const u8) {
     let _ = at;
 }
 
-/// Bytes of a frame that are copied when it is received, though the rest stays with the guest: all headers of a
-/// common packet.
-pub const HEAD: usize = LINE;
+/// Bytes of a frame that are copied when it is received, though the rest stays with the guest. Of some it is more
+/// ([`netdev::burst::head_len`]).
+pub const HEAD: usize = netdev::burst::HEAD;
 pub const LINE: usize = 64;
 /// Bytes of a virtio-net header with `num_buffers`.
 pub const LONG_HEADER: usize = 12;

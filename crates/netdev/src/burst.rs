@@ -5,6 +5,7 @@
 //! a [`Batch`] ([`Packets`]).
 
 use crate::device::{TxOutcome, TxQueue};
+use packet::proto::{ethertype, header_len, ip_proto};
 use packet::{BATCH_LEN, Batch, Checksum, NO_OFFSET, Packet};
 use std::any::Any;
 
@@ -17,6 +18,27 @@ pub type Frames<'a> = [&'a mut [u8]; BATCH_LEN];
 /// Numbers of bytes by place.
 pub type Lengths = [u16; BATCH_LEN];
 
+/// First bytes of a frame that have all headers of a common packet.
+pub const HEAD: usize = 64;
+/// As [`HEAD`], of those whose headers are longer ([`head_len`]): with options of all kinds but the longest.
+pub const LONG_HEAD: usize = 96;
+/// Bytes that heads alone can get or lose at their front: two tags.
+pub const SMALL: usize = 8;
+
+/// How many of a frame's first bytes [`Burst::heads`] has of its own at least, if the frame has so many. The first
+/// [`HEAD`] bytes tell: of TCP over IPv6, where the flags are behind these, it is [`LONG_HEAD`].
+#[inline(always)]
+pub fn head_len(frame: &[u8]) -> usize {
+    let Some(first) = frame.first_chunk::<HEAD>() else { return HEAD };
+    let kind = |at: usize| u16::from_be_bytes([first[at], first[at + 1]]);
+    let six = match kind(header_len::ETH - 2) {
+        ethertype::IPV6 => header_len::ETH,
+        tag if ethertype::is_vlan(tag) && kind(header_len::ETH + 2) == ethertype::IPV6 => header_len::ETH + 4,
+        _ => return HEAD,
+    };
+    if first[six + 6] == ip_proto::TCP { LONG_HEAD } else { HEAD }
+}
+
 /// Up to [`BATCH_LEN`] packets, each at its place. A place is empty once its packet was taken out.
 pub trait Burst: Send {
     /// Number of places.
@@ -27,8 +49,8 @@ pub trait Burst: Send {
     }
 
     /// Sets the first [`Burst::len`] of `heads` to the bytes of the packets: all of an Ethernet frame with which nothing
-    /// is left to be done (checksums, segmentation) or that [`Burst::unfinished`] names, and none of any other packet. Of a longer frame only the first 64
-    /// bytes need to be its own: those behind may be any; a packet that is taken out is whole.
+    /// is left to be done (checksums, segmentation) or that [`Burst::unfinished`] names, and none of any other packet. Of a longer frame only the first [`head_len`]
+    /// bytes need to be its own, and those behind may be any; a packet that is taken out is whole.
     fn heads<'a>(&'a mut self, heads: &mut Heads<'a>);
 
     /// Places of packets that [`Burst::heads`] shows though something is left to be done with them. They are sent from
@@ -54,13 +76,21 @@ pub trait Burst: Send {
         None
     }
 
-    /// Places of packets whose checksums the device has found right.
+    /// Places of packets whose transport checksums the device has found right, or that do not have them yet.
     fn verified(&self) -> u32 {
         0
     }
 
+    /// As [`Burst::verified`], of the packets at the places `bits`. Where [`Burst::heads`] has not all of the packets
+    /// ([`Burst::is_whole`]), those of TCP and UDP over untagged IPv4 without options that are not known to be right
+    /// are looked at for that.
+    fn verify(&mut self, bits: u32) -> u32 {
+        bits & self.verified()
+    }
+
     /// Makes each packet of the shapes that [`Burst::heads`] shows longer at its front by so many bytes, and sets that of
-    /// `frames` to it, its first bytes being whatever they were. Returns the places of the packets that are; those that
+    /// `frames` to it, its first bytes being whatever they were: all of it, or, if it grew by [`SMALL`] bytes at most, what
+    /// has grown of its head ([`head_len`]). Returns the places of the packets that are; those that
     /// have no room stay as they are, as do those for which `by` is 0. What the device found out about them is forgotten.
     fn grow<'a>(&'a mut self, by: &Lengths, frames: &mut Frames<'a>) -> u32 {
         let _ = (by, frames);
@@ -68,19 +98,25 @@ pub trait Burst: Send {
     }
 
     /// Sets those of `frames` at the places `bits` to packets of the shapes that [`Burst::heads`] shows: all of a packet's
-    /// bytes, or the first 64, for them to be changed. Returns the places of those packets; others stay as they are, as do
+    /// bytes, or its head ([`head_len`]), for them to be changed. Returns the places of those packets; others stay as they are, as do
     /// all that [`Burst::unfinished`] names. What the device found out about them is forgotten.
     fn edit<'a>(&'a mut self, bits: u32, frames: &mut Frames<'a>) -> u32 {
         let _ = (bits, frames);
         0
     }
 
-    /// Whether [`Burst::heads`] has all of the packets' own bytes, and they can [`Burst::shrink`].
+    /// Whether [`Burst::heads`] has all of the packets' own bytes, and they can [`Burst::shrink`] by any number.
     fn is_whole(&self) -> bool {
         false
     }
 
-    /// Takes so many bytes off the front of each packet, which is longer than that. What the device found out about
+    /// Whether packets can [`Burst::shrink`] by so many bytes.
+    fn can_shrink(&self, by: usize) -> bool {
+        let _ = by;
+        self.is_whole()
+    }
+
+    /// Takes so many bytes, as [`Burst::can_shrink`] allows, off the front of each packet, which is longer than that. What the device found out about
     /// those packets is forgotten.
     fn shrink(&mut self, by: &Lengths) {
         let _ = by;
@@ -245,6 +281,23 @@ mod tests {
     fn places_are_bits_in_order() {
         assert_eq!(places(0b1010_0001).collect::<Vec<_>>(), [0, 5, 7]);
         assert_eq!([0, 1, 31, 32].map(all_places), [0, 1, u32::MAX >> 1, u32::MAX]);
+    }
+
+    #[test]
+    fn heads_reach_to_the_flags_of_tcp() {
+        let frame = |kinds: &[u8], proto_at: usize, proto| {
+            let mut frame = vec![0; 120];
+            frame[12..12 + kinds.len()].copy_from_slice(kinds);
+            frame[proto_at] = proto;
+            head_len(&frame)
+        };
+        assert_eq!(frame(&[0x86, 0xdd], 20, 6), LONG_HEAD);
+        assert_eq!(frame(&[0x81, 0, 0, 1, 0x86, 0xdd], 24, 6), LONG_HEAD);
+        assert_eq!(frame(&[0x88, 0xa8, 0, 1, 0x86, 0xdd], 24, 6), LONG_HEAD);
+        assert_eq!(frame(&[0x81, 0, 0, 1, 0x86, 0xdd], 20, 6), HEAD);
+        assert_eq!(frame(&[0x86, 0xdd], 20, 17), HEAD);
+        assert_eq!(frame(&[8, 0], 23, 6), HEAD);
+        assert_eq!(head_len(&[0x86; 63]), HEAD);
     }
 
     #[test]

@@ -23,8 +23,10 @@ const PORTS: usize = 24;
 const LABEL: usize = 28;
 const ADDRESSES: usize = 32;
 
-/// Bytes of a frame that a template looks at: up to the TCP flags of IPv6 behind a tag.
+/// Bytes of a frame that a template looks at: up to the TCP flags of IPv6 behind a tag. (A burst has as many,
+/// [`netdev::burst::head_len`].)
 const HEAD: usize = 72;
+const _: () = assert!(HEAD <= netdev::burst::LONG_HEAD);
 /// Of these, what is compared at once: up to the ports.
 const FIRST: usize = 48;
 const BOTH: usize = 64;
@@ -176,15 +178,6 @@ fn of_network(ip: &[u8], is_six: bool) -> Option<(u8, u8, u32)> {
 #[inline(always)]
 fn le64(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|b| u64::from_le_bytes(*b))
-}
-
-/// Whether words have something of what is behind the first 64 bytes of a frame: the TCP flags of IPv6.
-pub(crate) fn reaches_far(frame: &[u8]) -> bool {
-    let l3 = match be16(frame, 12) {
-        Some(dl_type) if ethertype::is_vlan(dl_type) => header_len::ETH + header_len::VLAN,
-        _ => header_len::ETH,
-    };
-    be16(frame, l3 - 2) == Some(ethertype::IPV6) && frame.get(l3 + 6) == Some(&ip_proto::TCP)
 }
 
 /// Sets the header offsets of a packet of the shape as a parser would.

@@ -5,15 +5,16 @@
 //! that is copied: what arrives then is what it might have sent. Its buffers go back when the burst is over; the
 //! memory stays mapped until then, whatever the front end does.
 
+use super::fronts::{Front, Fronts};
 use super::plains::{Plains, header_of};
 use super::source::{Rest, Source};
 use super::specials::Specials;
-use super::{GuestMemory, HEAD, LONG_HEADER, OutOfRange, Piece};
+use super::{GuestMemory, HEAD, LINE, LONG_HEADER, OutOfRange, Piece};
 use crate::pool;
 use arrayvec::ArrayVec;
-use netdev::burst::{Heads, Lengths, all_places, places, plain_bytes};
+use netdev::burst::{Heads, Lengths, SMALL, all_places, head_len, places, plain_bytes};
 use netdev::{Burst, virtio};
-use packet::{BATCH_LEN, HEADROOM, Packet};
+use packet::{BATCH_LEN, Checksum, HEADROOM, Offload, Packet};
 use std::any::Any;
 use std::marker::PhantomData;
 use std::ptr;
@@ -26,18 +27,13 @@ pub const LENT_MAX: usize = pool::FRAME_MAX;
 /// The shortest frame: an Ethernet header.
 pub const FRAME_MIN: usize = 14;
 
-/// The copied heads, one behind the other. Behind the last one there is as much as the longest frame has, for a frame
-/// is shown as a slice of its length.
-#[repr(align(64))]
-struct Copies([u8; BATCH_LEN * HEAD + LENT_MAX]);
-
 /// Frames just received: see the module. `Default` is an empty burst.
 pub struct Frames {
-    copies: Box<Copies>,
-    /// By place, where a frame's bytes behind [`HEAD`] are, or the first of them: that many as `lens` says, or as
+    fronts: Fronts,
+    /// By place, where a frame's bytes behind its copied head are, or the first of them: that many as `lens` says, or as
     /// `specials` says, in a mapping of `memory`.
     rests: [*mut u8; BATCH_LEN],
-    /// By place, lengths of frames, at most [`LENT_MAX`] of those in `lent`.
+    /// By place, lengths of frames, of those in `lent` at most [`LENT_MAX`] and what they grew.
     lens: [u32; BATCH_LEN],
     pub(super) places: usize,
     /// What is unusual about frames that are lent.
@@ -63,7 +59,7 @@ impl Frames {
     /// `in_use` is true while there are frames whose buffers the guest must not have back.
     pub fn new(in_use: Arc<AtomicBool>) -> Self {
         Frames {
-            copies: Box::new(Copies([0; BATCH_LEN * HEAD + LENT_MAX])),
+            fronts: Fronts::new(),
             rests: [ptr::null_mut(); BATCH_LEN],
             lens: [0; BATCH_LEN],
             places: 0,
@@ -116,27 +112,35 @@ impl Frames {
         }
         let first = self.places;
         let (mut shortest, mut longest, mut first_bytes) = (u32::MAX, 0, 0);
-        let copies = self.copies.0.as_chunks_mut::<HEAD>().0.iter_mut();
-        let all = copies.zip(&mut self.rests).zip(&mut self.lens).skip(first);
-        let mut n = 0;
-        for (plain, ((copy, rest), own_len)) in plains.ready().iter().zip(all) {
+        let others = self.rests.iter_mut().zip(&mut self.lens).skip(first);
+        let (mut n, mut uneven) = (0, 0);
+        for ((plain, front), (rest, own_len)) in
+            plains.ready().iter().zip(self.fronts.fill(first)).zip(others)
+        {
             let len = (plain.len as usize).wrapping_sub(header_len);
-            let (front, back) = header_of(plain);
-            if !(FRAME_MIN..=LENT_MAX).contains(&len) || front != 0 || u32::from_le(back) as u16 != 0 {
+            let (low, high) = header_of(plain);
+            if !(FRAME_MIN..=LENT_MAX).contains(&len) || low != 0 || u32::from_le(high) as u16 != 0 {
                 break;
             }
             let body = plain.base.wrapping_add(header_len);
-            // SAFETY: a buffer of a `Plains` has room for a header and a line; `copy` is ours and as long as a line.
-            unsafe { ptr::copy_nonoverlapping(body, copy.as_mut_ptr(), HEAD) };
+            // SAFETY: a buffer of a `Plains` has room for a header and a line; `line` is ours and as long as that.
+            unsafe { ptr::copy_nonoverlapping(body, front.line.as_mut_ptr(), LINE) };
             // What is judged is the copy: the compiler must not go back to the original for it.
             compiler_fence(Ordering::SeqCst);
-            *rest = body.wrapping_add(HEAD);
+            // The bit that says "group" is the first byte's last.
+            first_bytes |= front.line[0];
+            *rest = body.wrapping_add(LINE);
+            let wanted = head_len(front.line).min(len);
+            if wanted > LINE {
+                let body = Piece { base: body, len, memory: PhantomData };
+                *rest = read_more(body, wanted, front);
+                uneven |= 1 << (first + n);
+            }
             *own_len = len as u32;
             (shortest, longest) = (shortest.min(*own_len), longest.max(*own_len));
-            // The bit that says "group" is the first byte's last.
-            first_bytes |= copy[0];
             n += 1;
         }
+        self.fronts.note_uneven(uneven);
         self.places = first + n;
         let places = all_places(self.places) & !all_places(first);
         self.were_lent |= places;
@@ -171,20 +175,29 @@ impl Frames {
             return Ok(None);
         }
         let body = piece.behind(header_len);
-        let head = self.copies.0.get_mut(self.places * HEAD..).and_then(|h| h.first_chunk_mut::<HEAD>());
-        let Some(head) = head else { return Ok(None) };
-        body.read_line(len, head);
-        let rest = body.behind(HEAD).base;
+        let Some(front) = self.fronts.fill(self.places).next() else { return Ok(None) };
+        body.read_line(len, front.line);
+        let mut rest = body.behind(LINE).base;
+        let wanted = head_len(front.line).min(len);
+        if wanted > LINE {
+            rest = read_more(body, wanted, front);
+            self.fronts.note_uneven(1 << self.places);
+        }
         Ok(self.note(rest, len))
     }
 
-    /// Takes in a frame whose bytes behind the first [`HEAD`] are at `rest`, or begin there.
-    pub(super) fn take_in(&mut self, head: &[u8; HEAD], rest: Rest, len: usize) {
-        let copy = self.copies.0.get_mut(self.places * HEAD..).and_then(|h| h.first_chunk_mut::<HEAD>());
-        if let Some(copy) = copy {
-            *copy = *head;
-            self.note(rest.base, len);
+    /// Takes in a frame of `len` bytes, the first of which are `head`: a line, or more of a frame that is longer. Those
+    /// behind it are at `rest`, or begin there.
+    pub(super) fn take_in(&mut self, head: &[u8], rest: Rest, len: usize) {
+        let Some(mut front) = self.fronts.fill(self.places).next() else { return };
+        let (line, more) = head.split_at(head.len().min(LINE));
+        front.line.iter_mut().zip(line).for_each(|(to, byte)| *to = *byte);
+        if !more.is_empty() {
+            front.more.iter_mut().zip(more).for_each(|(to, byte)| *to = *byte);
+            front.note_long(head.len());
+            self.fronts.note_uneven(1 << self.places);
         }
+        self.note(rest.base, len);
     }
 
     /// Notes a frame whose head was just copied; whether its buffer is in use, `None` if there is no place for it.
@@ -242,7 +255,7 @@ impl Frames {
     #[inline]
     pub fn head(&self, place: usize) -> &[u8] {
         let len = self.lens.get(place).map_or(0, |len| *len as usize);
-        self.copies.0.get(place * HEAD..place * HEAD + len.min(HEAD)).unwrap_or_default()
+        self.fronts.head(place, len)
     }
 
     /// First bytes and length of the frame at `place`, which is lent.
@@ -268,7 +281,7 @@ impl Frames {
         if let Some(pieces) = self.specials.pieces(place) {
             return Some(Source::new(head, Rest::NONE, pieces));
         }
-        let len = (*self.lens.get(place)? as usize).saturating_sub(HEAD);
+        let len = (*self.lens.get(place)? as usize).saturating_sub(head.len());
         Some(Source::new(head, Rest { base: *self.rests.get(place)?, len }, &[]))
     }
 
@@ -311,14 +324,13 @@ impl Frames {
         plains: &Plains,
         written: &mut [u32; BATCH_LEN],
     ) -> usize {
-        let specials = self.specials.places();
+        let unusual = self.specials.places() | self.fronts.uneven();
         let expected = header.first_chunk().map(|h: &[u8; LONG_HEADER]| halves(h));
-        let copies = self.copies.0.as_chunks::<HEAD>().0;
         let mut n = 0;
         for ((place, plain), written) in places.iter().zip(plains.ready()).zip(written) {
             let (place, bit) = (usize::from(*place), 1_u32.checked_shl((*place).into()).unwrap_or(0));
             let (Some(copy), Some(rest), Some(len)) =
-                (copies.get(place), self.rests.get(place), self.lens.get(place))
+                (self.fronts.line(place), self.rests.get(place), self.lens.get(place))
             else {
                 break;
             };
@@ -327,7 +339,7 @@ impl Frames {
                 break;
             }
             *written = total;
-            if len < HEAD || specials & bit != 0 {
+            if len < LINE || unusual & bit != 0 {
                 let to = Piece { base: plain.base, len: total as usize, memory: PhantomData };
                 if self.write(place, header, says_all, to).is_none() {
                     break;
@@ -342,12 +354,12 @@ impl Frames {
             }
             let body = plain.base.wrapping_add(header.len());
             // SAFETY: the buffer has `total` bytes, which is no less than the header and a line; `copy` is ours.
-            unsafe { ptr::copy_nonoverlapping(copy.as_ptr(), body, HEAD) };
-            if len > HEAD {
+            unsafe { ptr::copy_nonoverlapping(copy.as_ptr(), body, LINE) };
+            if len > LINE {
                 // SAFETY: `lend_all` or `lend` noted the address of so many bytes, which `memory` holds, for a frame that is
-                // lent and no special one; the buffer has `total` bytes. Both may be the same guest's, who may write meanwhile:
+                // lent, no special one, and of which a line was copied; the buffer has `total` bytes. Both may be the same guest's, who may write meanwhile:
                 // the bytes are valid whatever they are.
-                unsafe { ptr::copy(*rest, body.wrapping_add(HEAD), len - HEAD) };
+                unsafe { ptr::copy(*rest, body.wrapping_add(LINE), len - LINE) };
             }
             n += 1;
         }
@@ -355,7 +367,7 @@ impl Frames {
     }
 
     /// A copy of the lent frame at `place`.
-    pub fn copy(&self, place: usize) -> Option<Packet> {
+    pub fn packet_of(&self, place: usize) -> Option<Packet> {
         let mut source = self.source(place)?;
         let len = *self.lens.get(place)? as usize;
         let mut packet = pool::packet(len);
@@ -365,11 +377,46 @@ impl Frames {
         Some(packet)
     }
 
+    /// Moves the front of a lent frame, as [`Fronts::move_front`].
+    fn move_front(&mut self, place: usize, by: i32) -> bool {
+        let Some(len) = self.lens.get_mut(place) else { return false };
+        let Some(new) = len.checked_add_signed(-by) else { return false };
+        if !self.specials.can_move(place, by) || !self.fronts.move_front(place, *len as usize, by) {
+            return false;
+        }
+        *len = new;
+        let head = self.fronts.head(place, new as usize);
+        self.specials.move_front(place, by, new as usize, head);
+        self.alike = None;
+        true
+    }
+
+    /// Makes a packet of the frame at a place.
+    fn push_at(&mut self, place: usize, packet: Packet) -> bool {
+        let Some(len) = self.lens.get_mut(place) else { return false };
+        *len = packet.len() as u32;
+        self.alike = None;
+        self.lent &= !(1 << place);
+        self.were_lent &= !(1 << place);
+        // There is room: each place has one packet at most.
+        self.packets.try_push((place, packet)).is_ok()
+    }
+
     /// Notes that frames have been sent.
     #[inline]
     pub fn sent(&mut self, places: u32) {
         self.lent &= !places;
     }
+}
+
+/// Copies as many bytes of the frame at `body` as are wanted beyond a line, of which there are as many; what is behind them.
+#[inline(never)]
+fn read_more(body: Piece<'_>, wanted: usize, mut front: Front<'_>) -> *mut u8 {
+    let room = front.more.get_mut(..wanted - LINE).unwrap_or_default();
+    body.behind(LINE).read(room);
+    let head = LINE + room.len();
+    front.note_long(head);
+    body.behind(head).base
 }
 
 /// A header in the form that [`header_of`] has it in.
@@ -394,7 +441,7 @@ impl Burst for Frames {
         for (place, (head, len)) in heads.iter_mut().zip(self.lens()).enumerate() {
             // What was taken out has none.
             let len = if self.lent & (1 << place) != 0 { *len as usize } else { 0 };
-            *head = self.copies.0.get(place * HEAD..place * HEAD + len).unwrap_or_default();
+            *head = self.fronts.shown(place, len);
         }
         for (place, packet) in &self.packets {
             if let Some(head) = heads.get_mut(*place) {
@@ -408,53 +455,66 @@ impl Burst for Frames {
         self.unfinished_places()
     }
 
-    /// What grows becomes a packet: where it goes to, its bytes are wanted in one piece. Frames with which something is
+    fn verified(&self) -> u32 {
+        let good = |(_, packet): &&(usize, Packet)| packet.offload.checksum != Checksum::Unknown;
+        let packets = self.packets.iter().filter(good).fold(0, |bits, (place, _)| bits | 1 << place);
+        self.specials.verified() & self.lent | packets
+    }
+
+    fn verify(&mut self, bits: u32) -> u32 {
+        let known = bits & self.verified();
+        places(bits & !known & self.lent)
+            .filter(|place| self.is_right(*place))
+            .fold(known, |bits, p| bits | 1 << p)
+    }
+
+    /// What grows by a little gets that in its copied head, also if something is left to be done with it. What grows by more
+    /// becomes a packet, for where it goes to, its bytes are wanted in one piece; of these, frames with which something is
     /// left to be done stay as they are.
     fn grow<'a>(&'a mut self, by: &Lengths, frames: &mut netdev::burst::Frames<'a>) -> u32 {
-        let mut grown = 0;
-        for place in places(self.lent & !self.unfinished_places()) {
-            let Some(by) = by.get(place).map(|by| usize::from(*by)).filter(|by| (1..=HEADROOM).contains(by))
-            else {
+        let (mut in_heads, mut grown) = (0, 0);
+        for (place, by) in places(self.lent).filter_map(|place| Some((place, *by.get(place)?))) {
+            if by > 0 && self.move_front(place, -i32::from(by)) {
+                in_heads |= 1 << place;
                 continue;
-            };
-            let Some(mut packet) = self.copy(place) else { continue };
-            packet.push_front(by);
-            if let Some(len) = self.lens.get_mut(place) {
-                *len = packet.len() as u32;
             }
-            // There is room: each place has one packet at most.
-            if self.packets.try_push((place, packet)).is_ok() {
+            if !(1..=HEADROOM).contains(&usize::from(by)) || self.unfinished_places() & (1 << place) != 0 {
+                continue;
+            }
+            let Some(mut packet) = self.packet_of(place) else { continue };
+            packet.push_front(by.into());
+            packet.offload = Offload::default();
+            if self.push_at(place, packet) {
                 grown |= 1 << place;
             }
         }
-        self.lent &= !grown;
-        self.were_lent &= !grown;
-        if grown != 0 {
-            self.alike = None;
-        }
+        self.fronts.heads_mut(in_heads, &self.lens, |place, head| {
+            if let Some(frame) = frames.get_mut(place) {
+                *frame = head;
+            }
+        });
         for (place, packet) in self.packets.iter_mut().filter(|(place, _)| grown & (1 << place) != 0) {
             if let Some(frame) = frames.get_mut(*place) {
                 *frame = packet.data_mut();
             }
         }
-        grown
+        in_heads | grown
     }
 
     /// What is changed is the copied head; packets are changed as such.
     fn edit<'a>(&'a mut self, bits: u32, frames: &mut netdev::burst::Frames<'a>) -> u32 {
-        let lent = bits & self.lent & !self.unfinished_places();
+        let mut edited = bits & self.lent & !self.unfinished_places();
+        self.specials.forget(edited);
         // One may be for a group now, or no longer.
         self.alike = None;
-        let copies = self.copies.0.as_chunks_mut::<HEAD>().0.iter_mut();
-        let mut edited = 0;
-        for (place, ((frame, copy), len)) in frames.iter_mut().zip(copies).zip(&self.lens).enumerate() {
-            if lent & (1 << place) != 0 {
-                *frame = copy.get_mut(..(*len as usize).min(HEAD)).unwrap_or_default();
-                edited |= 1 << place;
+        self.fronts.heads_mut(edited, &self.lens, |place, head| {
+            if let Some(frame) = frames.get_mut(place) {
+                *frame = head;
             }
-        }
+        });
         for (place, packet) in self.packets.iter_mut().filter(|(place, _)| bits & (1 << place) != 0) {
             if let Some(frame) = frames.get_mut(*place).filter(|_| !plain_bytes(packet).is_empty()) {
+                packet.offload = Offload::default();
                 *frame = packet.data_mut();
                 edited |= 1 << *place;
             }
@@ -462,8 +522,31 @@ impl Burst for Frames {
         edited
     }
 
+    fn can_shrink(&self, by: usize) -> bool {
+        by <= SMALL
+    }
+
+    fn shrink(&mut self, by: &Lengths) {
+        for (place, packet) in &mut self.packets {
+            if let Some(by) = by.get(*place).filter(|by| **by > 0) {
+                packet.pull_front(usize::from(*by));
+                packet.offload.checksum = Checksum::Unknown;
+            }
+        }
+        for (place, by) in places(self.lent).filter_map(|place| Some((place, *by.get(place)?))) {
+            if by == 0 || self.move_front(place, i32::from(by)) {
+                continue;
+            }
+            // There is no more of the head than that.
+            if let Some(mut packet) = self.packet_of(place) {
+                packet.pull_front(by.into());
+                self.push_at(place, packet);
+            }
+        }
+    }
+
     fn take(&mut self, place: usize) -> Option<Packet> {
-        if let Some(packet) = self.copy(place) {
+        if let Some(packet) = self.packet_of(place) {
             self.sent(1 << place);
             return Some(packet);
         }
@@ -490,6 +573,7 @@ impl Burst for Frames {
         }
         (self.places, self.alike, self.lent, self.were_lent) = (0, None, 0, 0);
         self.specials.clear();
+        self.fronts.clear();
         self.packets.clear();
     }
 

@@ -33,6 +33,11 @@ impl<'f> Source<'f> {
         Source { front, next, more }
     }
 
+    /// Without the first `n` bytes, which are ours.
+    pub(super) fn behind(self, n: usize) -> Self {
+        Source { front: self.front.get(n..).unwrap_or_default(), ..self }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.front.is_empty() && self.next.len == 0 && self.more.iter().all(|rest| rest.len == 0)
     }

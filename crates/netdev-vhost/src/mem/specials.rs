@@ -6,15 +6,18 @@ use super::source::Rest;
 use super::{HEAD, LONG_HEADER, OutOfRange, Piece};
 use crate::pool;
 use arrayvec::ArrayVec;
-use netdev::burst::places;
+use netdev::burst::{LONG_HEAD, head_len, places};
 use netdev::virtio;
 use packet::{BATCH_LEN, Checksum, Gso, GsoKind, Offload};
 
 /// Pieces of a frame that stays with the guest, at most: Linux has 18 at most, and a header. Frames in more of them
 /// become packets.
 const PIECES_MAX: usize = 64;
-/// Where the transport header of an untagged IPv4 packet without options is.
-const L4: u16 = 34;
+/// Where the transport header of an IPv4 packet without options is, and of an IPv6 packet without extensions: without a tag
+/// and with one.
+const L4S: [u16; 4] = [34, 38, 54, 58];
+/// From there, the byte that has the length of a TCP header.
+const TCP_LEN: usize = 12;
 
 /// What became of a frame that was to be lent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,6 +95,42 @@ impl Specials {
         }
     }
 
+    /// Places of those whose checksums were found right, or are left to the receiver.
+    pub fn verified(&self) -> u32 {
+        let is_known = |place: &usize| {
+            self.offload(*place).is_some_and(|(offload, _)| offload.checksum != Checksum::Unknown)
+        };
+        places(self.headed).filter(is_known).fold(0, |bits, place| bits | 1 << place)
+    }
+
+    /// Forgets what was found out about frames with which nothing is left to be done.
+    #[inline]
+    pub fn forget(&mut self, bits: u32) {
+        self.headed &= !bits | self.unfinished;
+    }
+
+    /// Whether what is left to be done with a frame is still known when it has lost so many bytes at its front.
+    pub fn can_move(&self, place: usize, by: i32) -> bool {
+        match self.offload(place).map(|(offload, _)| offload.checksum) {
+            Some(Checksum::Partial { start, .. }) => moved(start, by).is_some(),
+            _ => true,
+        }
+    }
+
+    /// Notes that a frame, which has `len` bytes now, lost so many at its front; `head` is what is copied of it.
+    pub fn move_front(&mut self, place: usize, by: i32, len: usize, head: &[u8]) {
+        self.forget(1_u32.checked_shl(place as u32).unwrap_or(0));
+        if !is_set(self.headed, place) {
+            return;
+        }
+        if let (Some(offload), Some(header)) = (self.offloads.get_mut(place), self.headers.get_mut(place)) {
+            if let Checksum::Partial { start, .. } = &mut offload.checksum {
+                *start = moved(*start, by).unwrap_or(*start);
+            }
+            *header = virtio::encode_offload(offload, len, |at| head.get(at).copied());
+        }
+    }
+
     fn note_pieces(&mut self, place: usize, rests: &[Rest]) {
         if let Some(span) = self.spans.get_mut(place) {
             *span = (self.pieces.len(), self.pieces.len() + rests.len());
@@ -101,22 +140,26 @@ impl Specials {
     }
 }
 
+/// Where something is that was at `at`, when so many bytes in front of it are gone.
+fn moved(at: u16, by: i32) -> Option<u16> {
+    u16::try_from(i32::from(at) - by).ok()
+}
+
 #[inline]
 fn is_set(bits: u32, place: usize) -> bool {
     bits.checked_shr(place as u32).unwrap_or(0) & 1 != 0
 }
 
-/// Whether frames that ask for this may stay with the guest. Cuts of other shapes than the switch has a short way for are
-/// left to a closer look.
-fn is_usual(offload: &Offload) -> bool {
-    matches!(
-        offload,
-        Offload { gso: None, .. }
-            | Offload {
-                checksum: Checksum::Partial { start: L4, .. },
-                gso: Some(Gso { kind: GsoKind::Tcp4 | GsoKind::Udp, .. }),
-            }
-    )
+/// Whether frames that ask for this, and of which so many bytes are copied, may stay with the guest. Cuts of other shapes
+/// than the switch has a short way for are left to a closer look.
+fn is_usual(offload: &Offload, head: usize) -> bool {
+    match *offload {
+        Offload { gso: None, .. } => true,
+        Offload { checksum: Checksum::Partial { start, .. }, gso: Some(Gso { kind, .. }) } => {
+            L4S.contains(&start) && (kind == GsoKind::Udp || usize::from(start) + TCP_LEN < head)
+        }
+        _ => false,
+    }
 }
 
 impl Frames {
@@ -134,19 +177,26 @@ impl Frames {
             return Ok(Lend::Not);
         };
         let mut header = [0; LONG_HEADER];
-        let mut head = [0; HEAD];
+        let mut head = [0; LONG_HEAD];
+        // Of the head: bytes that are there, and that are wanted as far as is known.
+        let (mut have, mut want) = (0, len.min(HEAD));
         let mut rests = ArrayVec::<Rest, PIECES_MAX>::new();
         let mut wanted = header.get_mut(..header_len).unwrap_or_default();
-        let mut front = head.get_mut(..len.min(HEAD)).unwrap_or_default();
         for (mut addr, mut left) in segments {
             while left > 0 {
                 let mut piece: Piece<'_> = memory.piece(addr, left)?;
                 (addr, left) = (addr.wrapping_add(piece.len as u64), left - piece.len);
-                for part in [&mut wanted, &mut front] {
-                    let n = part.len().min(piece.len);
-                    let (now, later) = std::mem::take(part).split_at_mut(n);
-                    piece.read(now);
-                    (*part, piece) = (later, piece.behind(n));
+                let n = wanted.len().min(piece.len);
+                let (now, later) = std::mem::take(&mut wanted).split_at_mut(n);
+                piece.read(now);
+                (wanted, piece) = (later, piece.behind(n));
+                while have < want && !piece.is_empty() {
+                    let n = (want - have).min(piece.len);
+                    piece.read(head.get_mut(have..have + n).unwrap_or_default());
+                    (have, piece) = (have + n, piece.behind(n));
+                    if have == HEAD {
+                        want = head_len(&head).min(len);
+                    }
                 }
                 if piece.is_empty() {
                     continue;
@@ -158,10 +208,12 @@ impl Frames {
         }
         let Some(short) = header.first_chunk() else { return Ok(Lend::Not) };
         let Ok(offload) = virtio::offload(short, len) else { return Ok(Lend::Malformed) };
-        if !is_usual(&offload) || rests.iter().map(|r| r.len).sum::<usize>() != len.saturating_sub(HEAD) {
+        let head = head.get(..have).unwrap_or_default();
+        let behind = rests.iter().map(|r| r.len).sum::<usize>();
+        if !is_usual(&offload, have) || have != want || behind != len - have {
             return Ok(Lend::Not);
         }
-        self.take_in(&head, rests.first().copied().unwrap_or(Rest::NONE), len);
+        self.take_in(head, rests.first().copied().unwrap_or(Rest::NONE), len);
         if offload != Offload::default() {
             let header = virtio::encode_offload(&offload, len, |at| head.get(at).copied());
             self.specials.note_header(place, offload, header);

@@ -1,6 +1,6 @@
 //! Frames with offloads and in many pieces, from guest to guest: lent ones arrive as those of which packets are made.
 
-use super::tests::{Driver, frame};
+use super::tests::{BUFFERS, Driver, frame};
 use super::*;
 use crate::mem::frames::Frames;
 use crate::protocol::feature;
@@ -11,19 +11,27 @@ use proptest::prelude::*;
 use std::collections::VecDeque;
 
 /// What asks for what: the header's `flags`, `gso_type`, `gso_size`, `csum_start`, `csum_offset`.
-const HEADERS: [(u8, u8, u16, u16, u16); 9] = [
+const HEADERS: [(u8, u8, u16, u16, u16); 13] = [
     (0, 0, 0, 0, 0),
     (1, 0, 0, 34, 16),
     (1, 1, 1448, 34, 16),
     (1, 0x81, 500, 34, 16),
     (1, 5, 1200, 34, 6),
     (2, 0, 0, 0, 0),
-    // Not what the switch has a short way for.
     (1, 4, 1428, 54, 16),
     (0, 1, 1448, 0, 0),
     // A checksum beyond most frames.
     (1, 0, 0, 1000, 16),
+    (1, 1, 1444, 38, 16),
+    (1, 4, 1424, 58, 16),
+    // Not what the switch has a short way for.
+    (1, 1, 1448, 46, 16),
+    // What a frame that loses its tag has no longer.
+    (1, 0, 0, 2, 0),
 ];
+/// What is at a frame's Ethernet type: anything, TCP over IPv6, the same behind a tag.
+const KINDS: [&[u8]; 3] =
+    [&[], &[0x86, 0xdd, 0x60, 0, 0, 0, 0, 9, 6], &[0x81, 0, 0, 1, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 9, 6]];
 
 fn header((flags, gso_type, size, start, offset): (u8, u8, u16, u16, u16)) -> [u8; 12] {
     let [s0, s1] = size.to_ne_bytes();
@@ -39,6 +47,22 @@ struct Shape {
     cuts: Vec<u16>,
     indirect: bool,
     header: usize,
+    kind: usize,
+}
+
+impl Shape {
+    fn new(len: usize, cuts: &[u16], header: usize, kind: usize) -> Self {
+        Shape { len, cuts: cuts.to_vec(), indirect: cuts.len() > 1, header, kind }
+    }
+
+    /// Its bytes.
+    fn frame(&self, seed: u8) -> Vec<u8> {
+        let mut bytes = frame(self.len, seed);
+        // The length of a TCP header.
+        bytes.iter_mut().skip(46).take(1).for_each(|b| *b = 0x80);
+        bytes.iter_mut().skip(12).zip(KINDS[self.kind]).for_each(|(to, b)| *to = *b);
+        bytes
+    }
 }
 
 fn shapes() -> impl Strategy<Value = Vec<Shape>> {
@@ -49,8 +73,13 @@ fn shapes() -> impl Strategy<Value = Vec<Shape>> {
         prop::collection::vec(0..1500_u16, 0..5),
         prop::collection::vec(1..40_u16, 60..70)
     ];
-    let shape = (len, cuts, any::<bool>(), 0..HEADERS.len()).prop_map(|(len, cuts, indirect, header)| {
-        Shape { indirect: indirect || cuts.len() > 6, len, cuts, header }
+    let shape = (len, cuts, any::<bool>(), 0..HEADERS.len(), 0..KINDS.len());
+    let shape = shape.prop_map(|(len, cuts, indirect, header, kind)| Shape {
+        indirect: indirect || cuts.len() > 6,
+        len,
+        cuts,
+        header,
+        kind,
     });
     prop::collection::vec(shape, 1..12)
 }
@@ -163,12 +192,48 @@ impl Sender {
 
     fn send(&mut self, shapes: &[Shape], seed: u8) {
         for (i, shape) in shapes.iter().enumerate() {
-            let mut bytes = frame(shape.len, seed.wrapping_add(i as u8));
-            // The length of a TCP header.
-            bytes.iter_mut().skip(46).take(1).for_each(|b| *b = 0x80);
+            let bytes = shape.frame(seed.wrapping_add(i as u8));
             let header = header(HEADERS[shape.header]);
             assert!(self.driver.send(header, &bytes, &shape.cuts, shape.indirect));
         }
+    }
+}
+
+/// Puts 4 bytes in front of some lent frames, and takes as many off others; the twin does so with its packets.
+fn move_fronts(frames: &mut Frames, twins: &mut Batch, [longer, shorter]: &[u32; 2]) {
+    let mut by = [0; packet::BATCH_LEN];
+    let mut grown: netdev::burst::Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+    let are_lent = |frames: &Frames, place: usize| frames.are_lent(1 << place);
+    let places = |bits: u32| netdev::burst::places(bits & netdev::burst::all_places(twins.len()));
+    let (longer, shorter): (Vec<usize>, Vec<usize>) = (
+        places(*longer).filter(|place| are_lent(frames, *place)).collect(),
+        places(*shorter & !longer).filter(|place| are_lent(frames, *place)).collect(),
+    );
+    longer.iter().for_each(|place| by[*place] = 4);
+    assert_eq!(frames.grow(&by, &mut grown), longer.iter().map(|place| 1 << place).sum());
+    for place in longer {
+        let before = twins[place].data()[..14].to_vec();
+        assert_eq!(grown[place][4..18], before);
+        grown[place][..4].fill(0xaa);
+        twins[place].push_front(4)[..4].fill(0xaa);
+        forget_good(&mut twins[place]);
+    }
+    by = [0; packet::BATCH_LEN];
+    shorter.iter().for_each(|place| by[*place] = 4);
+    assert!(frames.can_shrink(4));
+    frames.shrink(&by);
+    for place in shorter {
+        let is_lost = matches!(twins[place].offload.checksum, packet::Checksum::Partial { start: 0..4, .. });
+        assert_eq!(are_lent(frames, place), !is_lost);
+        twins[place].pull_front(4);
+        forget_good(&mut twins[place]);
+    }
+}
+
+/// What the sender says of a frame's checksum is forgotten when it is changed.
+fn forget_good(packet: &mut Packet) {
+    if packet.offload.checksum == packet::Checksum::Good {
+        packet.offload.checksum = packet::Checksum::Unknown;
     }
 }
 
@@ -179,13 +244,13 @@ proptest! {
     #[test]
     fn lent_frames_arrive_as_packets_do(
         from_packed: bool, to_packed: bool, in_order: bool, kind in 0..5_u8,
-        bursts in prop::collection::vec((shapes(), any::<u8>(), any::<u32>()), 1..5),
+        bursts in prop::collection::vec((shapes(), any::<u8>(), any::<u32>(), any::<[u32; 2]>()), 1..5),
     ) {
         let [mut lender, mut twin] = [(); 2].map(|()| Sender::new(from_packed, in_order));
         let [mut receiver, mut other] = [(); 2].map(|()| Receiver::new(kind, to_packed));
         let mut frames = Frames::default();
         let (mut lost, mut twins_lost) = (RxCount::default(), RxCount::default());
-        for (shapes, seed, taken) in &bursts {
+        for (shapes, seed, taken, moves) in &bursts {
             lender.send(shapes, *seed);
             twin.send(shapes, *seed);
             lender.device.receive_frames(&mut frames, &mut lost).expect("good guest");
@@ -193,6 +258,7 @@ proptest! {
             twin.device.receive(&mut packets, &mut twins_lost).expect("good guest");
             prop_assert_eq!(frames.len(), packets.len());
             prop_assert_eq!((lost.malformed, lost.too_big), (twins_lost.malformed, twins_lost.too_big));
+            move_fronts(&mut frames, &mut packets, moves);
             let mut unfinished = 0;
             let mut chosen = Vec::new();
             for (place, packet) in packets.iter().enumerate() {
@@ -234,8 +300,7 @@ proptest! {
 #[test]
 fn usual_frames_with_offloads_are_lent() {
     let mut sender = Sender::new(false, false);
-    let shape =
-        |len, cuts: &[u16], header| Shape { len, cuts: cuts.to_vec(), indirect: cuts.len() > 1, header };
+    let shape = |len, cuts: &[u16], header| Shape::new(len, cuts, header, 0);
     sender.send(
         &[
             shape(66, &[], 1),
@@ -243,14 +308,17 @@ fn usual_frames_with_offloads_are_lent() {
             shape(65_226, &[78, 32_768], 2),
             shape(9014, &[12], 0),
             shape(3000, &[], 4),
+            Shape::new(65_226, &[98, 32_768], 6, 1),
+            Shape::new(65_226, &[98, 32_768], 10, 2),
+            shape(3000, &[], 9),
         ],
         1,
     );
     let mut frames = Frames::default();
     sender.device.receive_frames(&mut frames, &mut RxCount::default()).expect("good guest");
-    assert_eq!(frames.len(), 5);
-    assert!(frames.are_lent(0b11111));
-    assert_eq!(frames.unfinished(), 0b10111);
+    assert_eq!(frames.len(), 8);
+    assert!(frames.are_lent(0xff));
+    assert_eq!(frames.unfinished(), 0b1111_0111);
     assert!(frames.fit(0b00100, 1522) && !frames.fit(0b01100, 1522));
     sender.driver.put(0, &[]);
     assert_eq!(sender.driver.used().len(), 0, "they are in use");
@@ -260,7 +328,7 @@ fn usual_frames_with_offloads_are_lent() {
 #[test]
 fn frames_that_grow_become_packets() {
     let mut sender = Sender::new(true, false);
-    let shape = |len, cuts: &[u16], header| Shape { len, cuts: cuts.to_vec(), indirect: false, header };
+    let shape = |len, cuts: &[u16], header| Shape::new(len, cuts, header, 0);
     let shapes = [shape(60, &[], 0), shape(1514, &[], 1), shape(2000, &[12, 500], 0), shape(70, &[], 0)];
     sender.send(&shapes, 7);
     let mut frames = Frames::default();
@@ -288,12 +356,12 @@ fn frames_that_grow_become_packets() {
 #[test]
 fn frames_are_changed_where_they_are() {
     let mut sender = Sender::new(true, false);
-    let shape = |len, cuts: &[u16], header| Shape { len, cuts: cuts.to_vec(), indirect: false, header };
+    let shape = |len, cuts: &[u16], header| Shape::new(len, cuts, header, 0);
     let shapes = [shape(60, &[], 0), shape(1514, &[], 1), shape(2000, &[12, 500], 0), shape(70, &[], 0)];
     sender.send(&shapes, 7);
     let mut frames = Frames::default();
     sender.device.receive_frames(&mut frames, &mut RxCount::default()).expect("good guest");
-    let before = [0, 1, 2, 3].map(|place| frames.copy(place).expect("lent").data().to_vec());
+    let before = [0, 1, 2, 3].map(|place| frames.packet_of(place).expect("lent").data().to_vec());
     let mut changed: netdev::burst::Frames<'_> = std::array::from_fn(|_| &mut [][..]);
     assert_eq!(frames.edit(0b0111, &mut changed), 0b0101, "the second is to be finished first");
     assert_eq!([0, 1, 2, 3].map(|place| changed[place].len()), [60, 0, 64, 0]);
@@ -304,5 +372,108 @@ fn frames_are_changed_where_they_are() {
         let mut expected = before[place].clone();
         mac.into_iter().for_each(|mac| expected[..6].fill(mac));
         assert_eq!(frames.take(place).expect("a frame").data(), expected, "{place}");
+    }
+}
+
+/// What arrives when the guest overwrites all that it sent once it was received: the copied head, as it was changed, and
+/// behind it what the guest wrote, for nothing else was read before.
+fn arrives_from(shape: &Shape, by: i32, is_packed: bool) -> (Vec<u8>, Vec<u8>) {
+    let mut sender = Sender::new(is_packed, false);
+    sender.send(std::slice::from_ref(shape), 3);
+    let mut frames = Frames::default();
+    sender.device.receive_frames(&mut frames, &mut RxCount::default()).expect("good guest");
+    let mut moved = [0; packet::BATCH_LEN];
+    moved[0] = by.unsigned_abs() as u16;
+    let mut changed: netdev::burst::Frames<'_> = std::array::from_fn(|_| &mut [][..]);
+    let mut expected = shape.frame(3);
+    let own = netdev::burst::head_len(&expected).min(shape.len);
+    expected[own..].fill(0xee);
+    if by > 0 {
+        assert_eq!(frames.grow(&moved, &mut changed), 1);
+        changed[0][..4].fill(0xaa);
+        assert_eq!(changed[0].len(), own + 4);
+        expected.splice(0..0, [0xaa; 4]);
+    } else if by < 0 {
+        frames.shrink(&moved);
+        expected.drain(..4);
+    }
+    assert!(frames.are_lent(1));
+    let end = sender.driver.buffer;
+    sender.driver.put(BUFFERS, &vec![0xee; (end - BUFFERS) as usize]);
+    let mut receiver = Receiver::new(0, is_packed);
+    let (arrived, _) = receiver
+        .send(1, |ring, at, too_big| ring.transmit_frames(&frames, &[0][at..], too_big).expect("good guest"));
+    (arrived[0].1.clone(), expected)
+}
+
+#[test]
+fn a_payload_is_read_once() {
+    for len in [60, 64, 65, 78, 96, 97, 1514, 9014] {
+        let shapes =
+            [(&[][..], 0, 0), (&[], 0, 1), (&[12], 0, 1), (&[12, 90], 1, 2), (&[13, 3], 6, 1), (&[], 2, 0)];
+        // (Shorter ones have nothing at which a checksum would be.)
+        for (cuts, header, kind) in shapes.into_iter().filter(|(_, header, _)| *header == 0 || len >= 78) {
+            for by in [0, 4, -4] {
+                let shape = Shape::new(len, cuts, header, kind);
+                for is_packed in [false, true] {
+                    let (arrived, expected) = arrives_from(&shape, by, is_packed);
+                    assert_eq!(arrived, expected, "{shape:?} {by}");
+                }
+            }
+        }
+    }
+}
+
+/// TCP or UDP over IPv4, with its checksum.
+fn checked(is_tcp: bool, payload: &[u8], padding: usize) -> Vec<u8> {
+    let (header, proto, at) = if is_tcp { (20, 6, 50) } else { (8, 17, 40) };
+    let mut f = vec![2; 12];
+    f.extend([8, 0, 0x45, 0]);
+    f.extend(((20 + header + payload.len()) as u16).to_be_bytes());
+    f.extend([0, 0, 0x40, 0, 64, proto, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+    f.resize(34 + header, 0x50);
+    f[at..at + 2].fill(0);
+    f.extend(payload);
+    let len = (header + payload.len()) as u32;
+    let sum =
+        packet::checksum::pseudo_v4(0x0a00_0001, 0x0a00_0002, proto, len) + packet::checksum::sum(&f[34..]);
+    f[at..at + 2].copy_from_slice(&packet::checksum::finish(sum).to_be_bytes());
+    f.resize(f.len() + padding, 9);
+    f
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Checksums are looked at where the frames are: one that is right in any pieces, and wrong with one other bit.
+    #[test]
+    fn checksums_are_found_right(
+        frames in prop::collection::vec(
+            (any::<bool>(), prop::collection::vec(any::<u8>(), 0..1500), 0..3_usize, prop::option::of(any::<(u16, u8)>()),
+                prop::collection::vec(1..1000_u16, 0..4), 0..4_u8), 1..20),
+    ) {
+        let mut sender = Sender::new(false, false);
+        let mut expected = (0, 0);
+        for (place, (is_tcp, payload, padding, spoil, cuts, says)) in frames.iter().enumerate() {
+            let mut bytes = checked(*is_tcp, payload, *padding);
+            let end = bytes.len() - padding;
+            if let Some((at, bit)) = spoil {
+                bytes[34 + usize::from(*at) % (end - 34)] ^= 1 << (bit % 8);
+            }
+            let is_none = !is_tcp && bytes[40..42] == [0; 2];
+            // That a checksum is right, or is to be filled in.
+            let header = header(HEADERS[match says { 0 => 5, 1 => 1, _ => 0 }]);
+            let known = *says < 2 && (*says == 0 || bytes.len() >= 52);
+            prop_assume!(known || *says >= 2);
+            expected.0 |= u32::from(known) << place;
+            expected.1 |= u32::from(known || spoil.is_none() || is_none) << place;
+            assert!(sender.driver.send(header, &bytes, cuts, cuts.len() > 1));
+        }
+        let mut lent = Frames::default();
+        sender.device.receive_frames(&mut lent, &mut RxCount::default()).expect("good guest");
+        let all = netdev::burst::all_places(frames.len());
+        prop_assert!(lent.len() == frames.len() && lent.are_lent(all));
+        prop_assert_eq!((lent.verified(), lent.verify(all)), expected);
+        prop_assert_eq!(lent.verify(0x5555), expected.1 & 0x5555);
     }
 }

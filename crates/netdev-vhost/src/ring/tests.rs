@@ -19,7 +19,7 @@ const AVAILABLE: u64 = 0x2000;
 const USED: u64 = 0x3000;
 const TABLES: u64 = 0x1_0000;
 const TABLE: u64 = 0x500;
-const BUFFERS: u64 = 0x10_0000;
+pub(crate) const BUFFERS: u64 = 0x10_0000;
 
 /// The regions of [`memory`]: two, so that buffers lie across their border.
 pub(crate) fn regions() -> [RegionSpec; 2] {
@@ -55,7 +55,7 @@ pub(crate) struct Driver {
     wrap: bool,
     seen: u16,
     seen_wrap: bool,
-    buffer: u64,
+    pub(crate) buffer: u64,
 }
 
 impl Driver {
