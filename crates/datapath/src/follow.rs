@@ -179,7 +179,7 @@ impl Worker {
                 Err(key) => return self.upcall(PendingKind::Miss, item, key, depth),
             }
         }
-        is_learned &= steps.last().is_some_and(|s| s.said.is_established());
+        is_learned &= !steps.is_empty();
         if let (true, Some(words)) = (is_learned, found) {
             self.trails.remember(Trail::new(in_port, words, steps, &flow));
         }

@@ -381,3 +381,22 @@ fn tracked_packets_stay_where_they_are() {
     assert_eq!(lent(&[tcp(2, false), tcp(0x10, true), tcp(0x10, false)]), 3);
     assert_eq!(lent(&[tcp(0x10, false), tcp(2, true), tcp(0x10, false)]), 1);
 }
+
+#[test]
+fn a_connection_that_nobody_answers_stays_in_its_buffers() {
+    let mut rig = Rig::new(1);
+    for _ in 0..20 {
+        rig.burst(&[frame(0, false, None, 0, 60, None)]);
+    }
+    let followed = rig.worker.stats.followed.get();
+    rig.take_sent();
+    let burst: Vec<Vec<u8>> = [false, false, true, false].map(|r| frame(0, r, None, 0, 60, None)).to_vec();
+    // Both are committed; the answer makes the connection another one.
+    rig.burst(&burst[..2]);
+    assert_eq!(rig.worker.stats.followed.get() - followed, 2);
+    rig.burst(&burst[2..3]);
+    rig.burst(&burst[3..]);
+    assert_eq!(rig.worker.stats.followed.get() - followed, 2);
+    let ports: Vec<(u32, usize)> = rig.take_sent().iter().map(|((port, _), f)| (*port, f.len())).collect();
+    assert_eq!(ports, [(2, 1), (3, 1), (4, 2)]);
+}

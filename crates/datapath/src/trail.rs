@@ -40,9 +40,14 @@ impl Said {
         Said { told: Told { state, mark, label }, place }
     }
 
-    /// Whether the packet belongs to an established connection, and so probably has followers.
-    pub fn is_established(&self) -> bool {
-        self.told.state & ct_state::EST != 0
+    /// Whether committing the connection anew changes nothing of it: it is there, and has the mark and label that it is to get.
+    fn has_what_is_committed(&self, ct: &Ct) -> bool {
+        let Told { mark, label, .. } = self.told;
+        Request::of(ct).is_plain()
+            && ct.mark.as_ref().is_none_or(|m| (mark ^ m.key) & m.mask == 0)
+            && ct.label.as_ref().is_none_or(|m| {
+                ((label.hi ^ m.key.hi) & m.mask.hi) | ((label.lo ^ m.key.lo) & m.mask.lo) == 0
+            })
     }
 }
 
@@ -81,7 +86,7 @@ impl Trail {
         let asks = |f: &Megaflow| f.mask.mask.tcp_flags != 0;
         let is_about_flags = asks(last) || steps.iter().any(|s| asks(&s.flow));
         let shows_ct = !last.actions.iter().all(is_blind);
-        let out = only_out(&last.actions).filter(|_| are_plain(&steps));
+        let out = last_out(&last.actions, steps.last()).filter(|_| are_plain(&steps));
         Trail { words, in_port, is_about_flags, steps, last: Arc::clone(last), shows_ct, out }
     }
 
@@ -96,9 +101,17 @@ impl Trail {
     }
 }
 
-/// The port that packets leave by if that is all that is done.
-pub(crate) fn only_out(actions: &[Action]) -> Option<PortNo> {
-    if let [Action::Output(port)] = actions { Some(*port) } else { None }
+/// The port that packets leave by after their last step if nothing else comes of the actions. (A connection that nobody has
+/// answered yet stays new, and what lets it in commits it with each packet.)
+fn last_out(actions: &[Action], step: Option<&Step>) -> Option<PortNo> {
+    match actions {
+        [Action::Output(port)] => Some(*port),
+        [Action::Ct(ct), Action::Output(port)] => {
+            let is_nothing = |s: &Step| s.zone() == ct.zone && s.said.has_what_is_committed(ct);
+            step.is_some_and(is_nothing).then_some(*port)
+        }
+        _ => None,
+    }
 }
 
 /// Whether packets are only shown to their connections, each of which they meet without the state of another.
