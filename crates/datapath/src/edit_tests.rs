@@ -2,11 +2,14 @@
 
 use super::*;
 use crate::execute::{apply_set, change_headers, key_of};
+use crate::express::tests::Buffers;
 use crate::item::{Item, PacketMeta};
-use crate::lane::tests::frame;
-use crate::lane::words;
-use flow::EthAddr;
+use crate::lane::tests::{frame, wide_frame};
+use crate::lane::{Shape, Wide};
+use flow::{EthAddr, U128};
 use netdev::Packets;
+use netdev::burst::head_len;
+use packet::header::{EthKey, Ipv4Key, Ipv6Key, Masked, PortsKey};
 use packet::{Checksum, Packet};
 use proptest::prelude::*;
 
@@ -17,12 +20,19 @@ fn action() -> impl Strategy<Value = Action> {
     let word = || prop_oneof![2 => Just(0u32), 2 => Just(u32::MAX), 1 => any::<u32>()];
     let ip = (word(), word(), byte(), byte());
     let ip = ip.prop_map(|(src, dst, tos, ttl)| Ipv4Key { src, dst, tos, ttl, ..Ipv4Key::default() });
+    let half = || prop_oneof![2 => Just(0u64), 2 => Just(u64::MAX), 1 => any::<u64>()];
+    let address = move || (half(), half()).prop_map(|(hi, lo)| U128 { hi, lo });
+    let ip6 = (address(), address(), word(), byte(), byte()).prop_map(|(src, dst, label, tclass, hlimit)| {
+        Ipv6Key { src, dst, label: label & 0xf_ffff, tclass, hlimit, ..Ipv6Key::default() }
+    });
+    let ip6 = ip6.boxed();
     let ports = (any::<u16>(), prop_oneof![Just(0u16), Just(0xffff), any::<u16>()]);
     let ports = ports.prop_map(|(src, dst)| PortsKey { src, dst }).boxed();
     let ports = move || (ports.clone(), ports.clone()).prop_map(|(key, mask)| Masked { key, mask });
     prop_oneof![
         (eth.clone(), eth).prop_map(|(key, mask)| Action::Set(SetKey::Ethernet(Masked { key, mask }))),
         (ip.clone(), ip).prop_map(|(key, mask)| Action::Set(SetKey::Ipv4(Masked { key, mask }))),
+        (ip6.clone(), ip6).prop_map(|(key, mask)| Action::Set(SetKey::Ipv6(Masked { key, mask }))),
         ports().prop_map(|m| Action::Set(SetKey::Tcp(m))),
         ports().prop_map(|m| Action::Set(SetKey::Udp(m))),
         any::<u16>().prop_map(|tci| Action::PushVlan { tpid: 0x8100, tci }),
@@ -31,20 +41,40 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// Frames of the shape, with checksums of any kind, some with a tag.
+/// Where the network header of a frame is, and whether it is IPv6.
+fn network(f: &[u8]) -> (usize, bool) {
+    let l3 = if f[12..14] == [8, 0] || f[12..14] == [0x86, 0xdd] { 14 } else { 18 };
+    (l3, f[l3 - 2] == 0x86)
+}
+
+/// Where the transport checksum is, from the network header on.
+fn sum_at(proto: u8, is_six: bool) -> Option<usize> {
+    let l4 = if is_six { 40 } else { 20 };
+    match proto {
+        6 => Some(l4 + 16),
+        17 => Some(l4 + 6),
+        58 if is_six => Some(l4 + 2),
+        _ => None,
+    }
+}
+
+/// Frames of the lanes' shapes, with checksums of any kind.
 fn frames() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let one = (frame(), any::<[u8; 6]>(), any::<bool>(), prop::option::weighted(0.3, any::<[u8; 2]>()));
-    let one = one.prop_filter_map("the shape", |(mut f, sums, has_sum, tag)| {
-        words(&f)?;
-        f[24..26].copy_from_slice(&sums[..2]);
-        let at = if f[23] == 6 { 50 } else { 40 };
-        f[at..at + 2].copy_from_slice(if has_sum { &sums[2..4] } else { &[0; 2] });
-        if let Some(tci) = tag {
-            f.splice(12..12, [0x81, 0, tci[0], tci[1]]);
+    let sum = || prop_oneof![1 => Just([0u8, 0]), 4 => any::<[u8; 2]>()];
+    let one = (prop_oneof![frame().boxed(), wide_frame().boxed()], sum(), sum());
+    let one = one.prop_filter_map("the shapes", |(mut f, ip_sum, sum)| {
+        Wide::words(&f)?;
+        let (l3, is_six) = network(&f);
+        if !is_six {
+            f[l3 + 10..l3 + 12].copy_from_slice(&ip_sum);
+        }
+        let proto = f[l3 + if is_six { 6 } else { 9 }];
+        if let Some(field) = sum_at(proto, is_six).and_then(|at| f.get_mut(l3 + at..l3 + at + 2)) {
+            field.copy_from_slice(&sum);
         }
         Some(f)
     });
-    prop::collection::vec(one, 1..6)
+    prop::collection::vec(one.boxed(), 1..6)
 }
 
 /// A frame after the actions, one by one.
@@ -80,29 +110,85 @@ proptest! {
         prop_assert_eq!(edit.is_some(), actions.len() > 1 && tags < 2 && !(protos(true) && protos(false)));
         let Some(edit) = edit else { return Ok(()) };
         prop_assert_eq!(edit.out, PortNo(3));
+        let bits = netdev::burst::all_places(frames.len());
         let mut burst = Packets(frames.iter().map(|f| Packet::from_slice(f)).collect());
         // Some are to be finished first.
-        for (place, packet) in burst.0.iter_mut().enumerate().filter(|(place, _)| odd & (0x101 << place) == 0) {
+        let is_odd = |place: usize| odd & (0x101 << place) == 0;
+        for (place, packet) in burst.0.iter_mut().enumerate().filter(|(place, _)| is_odd(*place)) {
             packet.offload.checksum = Checksum::Partial { start: 34, offset: place as u16 };
         }
-        let bits = netdev::burst::all_places(frames.len());
-        let mut plan = Plan::new(&mut burst, std::iter::once((&*edit, bits)));
-        let done = plan.run(&mut burst);
-        for (place, frame) in frames.iter().enumerate() {
-            let packet = &burst.0[place];
-            let l3 = if frame[12] == 0x81 { 18 } else { 14 };
-            let fits = edit.ports_of.is_none_or(|p| p == frame[l3 + 9]) && odd & (0x101 << place) != 0
-                && (edit.tagging != Tagging::Pop || l3 == 18);
-            prop_assert_eq!(done & (1 << place) != 0, fits);
-            if fits {
-                let expected = slowly(frame, &actions[..actions.len() - 1]);
-                prop_assert_eq!(packet.data(), &expected[..], "{:?} {:02x?}", actions, frame);
-                prop_assert_eq!(plan.lens[place] as usize, expected.len());
-            } else {
-                prop_assert_eq!(packet.data(), &frame[..]);
-            }
+        let mut done = [Part::new(&edit.rewrite, bits)];
+        burst.rewrite(&mut done);
+        let packets: Vec<_> = burst.0.iter().map(|p| p.data().to_vec()).collect();
+        let heads: Vec<_> = frames.iter().map(Vec::len).collect();
+        are_as_one_by_one((&frames, &heads), &actions, &packets, &done[0], |place| !is_odd(place))?;
+        // Buffers that lend their frames, as a whole or their heads.
+        let stubborn = if odd & 0x8000 == 0 { 0 } else { odd >> 16 };
+        let is_whole = odd & 0x4000 == 0;
+        let mut burst = Buffers { stubborn, ..Buffers::of(&frames, is_whole) };
+        let mut done = [Part::new(&edit.rewrite, bits)];
+        burst.rewrite(&mut done);
+        let buffers: Vec<_> = burst.places.into_iter().flatten().collect();
+        let is_pushed = actions.iter().any(|a| matches!(a, Action::PushVlan { .. }));
+        let can = |place: usize| stubborn & (if is_pushed { 2 } else { 1 } << place) == 0;
+        let heads = frames.iter().map(|f| if is_whole { f.len() } else { f.len().min(head_len(f)) }).collect::<Vec<_>>();
+        are_as_one_by_one((&frames, &heads), &actions, &buffers, &done[0], can)?;
+    }
+}
+
+/// Holds frames that were changed, if a device `can` do that at their places and shows them so far, against the actions one by one.
+fn are_as_one_by_one(
+    (frames, heads): (&[Vec<u8>], &[usize]),
+    actions: &[Action],
+    changed: &[Vec<u8>],
+    done: &Part<'_>,
+    can: impl Fn(usize) -> bool,
+) -> Result<(), TestCaseError> {
+    let mut bytes = 0;
+    for (place, (frame, changed)) in frames.iter().zip(changed).enumerate() {
+        let fits = can(place) && is_for_here(frame, heads[place], actions);
+        prop_assert_eq!(done.places & (1 << place) != 0, fits, "{:?} {:02x?}", actions, frame);
+        if fits {
+            let expected = slowly(frame, &actions[..actions.len() - 1]);
+            prop_assert_eq!(changed, &expected, "{:?} {:02x?}", actions, frame);
+            bytes += expected.len() as u64;
+        } else {
+            prop_assert_eq!(changed, frame);
         }
     }
+    prop_assert_eq!(done.bytes, bytes);
+    Ok(())
+}
+
+/// Whether a frame is to be changed in place.
+fn is_for_here(frame: &[u8], shown: usize, actions: &[Action]) -> bool {
+    let (l3, is_six) = network(frame);
+    let mut sets = [false; 2];
+    let (mut fits, mut moves) = (shown >= l3 + if is_six { 2 } else { 24 }, false);
+    let proto = frame[l3 + if is_six { 6 } else { 9 }];
+    for action in actions {
+        match action {
+            Action::PopVlan => fits &= l3 == 18,
+            Action::Set(SetKey::Ipv4(m)) => {
+                sets[0] = true;
+                moves |= m.mask.src | m.mask.dst != 0;
+            }
+            Action::Set(SetKey::Ipv6(m)) => {
+                sets[1] = true;
+                moves |= m.mask.src != U128::ZERO || m.mask.dst != U128::ZERO;
+            }
+            Action::Set(SetKey::Tcp(m) | SetKey::Udp(m)) => {
+                fits &= proto == if matches!(action, Action::Set(SetKey::Tcp(_))) { 6 } else { 17 };
+                sets[usize::from(is_six)] = true;
+                moves |= m.mask.src | m.mask.dst != 0;
+            }
+            _ => {}
+        }
+    }
+    let is_fragment = !is_six && u16::from_be_bytes([frame[l3 + 6], frame[l3 + 7]]) & 0x3fff != 0;
+    let sum_end = sum_at(proto, is_six).filter(|_| moves).map_or(0, |at| at + 2);
+    let least = sum_end.max(if is_six { 48 } else { 24 });
+    fits && !sets[usize::from(!is_six)] && (!sets[usize::from(is_six)] || !is_fragment && shown >= l3 + least)
 }
 
 #[test]

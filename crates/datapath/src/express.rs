@@ -61,13 +61,11 @@ impl Worker {
         let seen_heads = heads.get(..n).unwrap_or_default();
         if self.wide.is_some()
             && seen_heads.first().is_some_and(|head| words(head).is_none())
-            && let Some((port, bytes)) = self.look_at_wide(view, in_port, seen_heads, tally)
+            && let Some(looked) = self.look_at_wide(view, in_port, seen_heads)
         {
             self.stats.received.add(n as u64);
             self.counters(in_port).received.add(n as u64);
-            self.count_received(in_port, bytes, n as u64);
-            self.send_burst(in_port, port, burst, all_places(n), bytes);
-            return;
+            return self.receive_wide(view, in_port, burst, looked, tally);
         }
         let seen = self.lane.look(in_port, seen_heads, view.table.deaths());
         // Before others can see where they went.
@@ -91,19 +89,21 @@ impl Worker {
             }
             _ => {
                 self.lane.note_lens(heads.get(..n).unwrap_or_default());
-                self.receive_mixed(view, in_port, burst, seen, tally);
+                self.receive_mixed(view, in_port, burst, seen, None, tally);
             }
         }
     }
 
-    /// The rest of [`Worker::receive_burst`], for bursts that do not leave as a whole.
+    /// The rest of [`Worker::receive_burst`], for bursts that do not leave as a whole. If the wide lane has looked at all of
+    /// the packets, what it has seen is `looked`.
     #[inline(never)]
-    fn receive_mixed(
+    pub fn receive_mixed(
         &mut self,
         view: View<'_>,
         in_port: u32,
         burst: &mut dyn Burst,
         seen: Seen,
+        looked: Option<Seen>,
         tally: Tally,
     ) {
         let mut parted = Parted {
@@ -122,7 +122,7 @@ impl Worker {
         }
         let mut odd = seen.odd;
         if odd != 0 {
-            odd &= !self.sort_wide(view, in_port, burst, odd, tally, &mut parted);
+            odd &= !self.sort_wide(view, in_port, burst, (odd, looked), tally, &mut parted);
         }
         let others = odd | seen.unknown;
         if others != 0 {
@@ -134,7 +134,7 @@ impl Worker {
     }
 
     #[inline]
-    fn count_received(&self, in_port: u32, bytes: u64, hits: u64) {
+    pub fn count_received(&self, in_port: u32, bytes: u64, hits: u64) {
         self.counters(in_port).received_bytes.add(bytes);
         self.stats.cache_hits.add(hits);
     }

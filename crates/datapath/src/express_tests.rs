@@ -5,7 +5,7 @@ use crate::ct::Tracking;
 use crate::drops::PortCounters;
 use crate::execute::{apply_set, change_headers};
 use crate::flow_table::{FlowTable, NewMegaflow};
-use crate::lane::tests::{frame, mask};
+use crate::lane::tests::{frame, mask, wide_frame};
 use crate::lane::{Shape, Wide};
 use crate::meter::Meters;
 use crate::port::LocalPort;
@@ -14,10 +14,10 @@ use crate::worker::Sink;
 use dpif::{
     Action, Actions, DropBand, DropReason, FlowStats, MeterSpec, PortNo, PutMode, RateUnit, SetKey, Ufid,
 };
-use flow::Mask;
+use flow::{Mask, U128};
 use netdev::burst::{Frames, Lengths, SMALL, head_len};
 use netdev::{Packets, TxOffloads, TxOutcome, TxQueue};
-use packet::header::{Ipv4Key, Masked, PortsKey};
+use packet::header::{Ipv4Key, Ipv6Key, Masked, PortsKey};
 use packet::{Batch, Checksum, Meta};
 use parking_lot::Mutex;
 use proptest::prelude::*;
@@ -46,6 +46,7 @@ impl TxQueue for Out {
 #[derive(Default)]
 pub(crate) struct Buffers {
     pub places: Vec<Option<Vec<u8>>>,
+    /// Places of those; such buffers are not lent either, and one place further they have no room in front.
     pub stubborn: u32,
     /// Places of UDP packets whose checksums are not filled in.
     pub unfinished: u32,
@@ -178,17 +179,19 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let burst = |frame: BoxedStrategy<Vec<u8>>| proptest::collection::vec(frame, 1..=BATCH_LEN);
+    let frames = prop_oneof![2 => burst(frame().boxed()), 1 => burst(wide_frame().boxed())];
     prop_oneof![
         4 => (frame(), mask(), 0u8..LISTS).prop_map(|(f, m, a)| Step::Put(f, Box::new(m), a)),
         1 => (any::<usize>(), 0u8..LISTS).prop_map(|(n, a)| Step::Modify(n, a)),
         1 => any::<usize>().prop_map(Step::Remove),
-        6 => (proptest::collection::vec(frame(), 1..=BATCH_LEN), any::<bool>(), any::<u32>())
+        6 => (frames, any::<bool>(), any::<u32>())
             .prop_map(|(f, b, s)| Step::Burst(f, b, if s & 1 == 0 { 0 } else { s & 0x0f0f_0f0f })),
     ]
 }
 
 /// Lists of actions.
-const LISTS: u8 = 15;
+const LISTS: u8 = 16;
 /// A meter that lets everything pass, and one that lets nothing.
 const OPEN: u32 = 1;
 const SHUT: u32 = 2;
@@ -212,6 +215,7 @@ fn ports(what: u8) -> Vec<u32> {
 fn changes(what: u8) -> Actions {
     let ip = |ttl| Ipv4Key { dst: 0x0a00_00ff, ttl, ..Ipv4Key::default() };
     let (key, mask) = (ip(9), ip(0xff));
+    let six = |hlimit| Ipv6Key { src: U128 { hi: 0, lo: 0xff00 }, hlimit, ..Ipv6Key::default() };
     let route = Action::Set(SetKey::Ipv4(Masked { key, mask }));
     let ports = Masked { key: PortsKey { src: 1, dst: 7 }, mask: PortsKey { src: 0, dst: u16::MAX } };
     match what {
@@ -220,6 +224,7 @@ fn changes(what: u8) -> Actions {
         7 => vec![route],
         8 => vec![Action::PushVlan { tpid: 0x8100, tci: 0x1005 }],
         9 => vec![Action::PopVlan],
+        15 => vec![Action::Set(SetKey::Ipv6(Masked { key: six(8), mask: six(0xff) }))],
         10 => vec![Action::Set(SetKey::Udp(ports)), route, Action::PushVlan { tpid: 0x8100, tci: 0x1005 }],
         _ => vec![],
     }

@@ -315,6 +315,13 @@ impl<S: Shape<N>, const N: usize> ShapeLane<S, N> {
         Seen { odd, unknown: 0, bytes }
     }
 
+    /// Has no runs of the batch at hand.
+    pub fn look_away(&mut self) {
+        self.runs.clear();
+        self.singles.clear();
+        self.only = None;
+    }
+
     /// Takes down what [`Lane::bytes`] adds up; most batches need nobody to.
     pub fn note_lens(&mut self, heads: &[&[u8]]) {
         self.lens.iter_mut().zip(heads).for_each(|(len, head)| *len = head.len() as u32);

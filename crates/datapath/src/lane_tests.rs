@@ -35,7 +35,7 @@ fn small() -> impl Strategy<Value = u8> {
     prop_oneof![4 => 0u8..3, 1 => any::<u8>()]
 }
 
-fn wide_frame() -> impl Strategy<Value = Vec<u8>> {
+pub(crate) fn wide_frame() -> impl Strategy<Value = Vec<u8>> {
     let tag = |tpid: u16, high: u8, low: u8| [&tpid.to_be_bytes()[..], &[high, low]].concat();
     let tags = prop_oneof![
         3 => Just(vec![]),

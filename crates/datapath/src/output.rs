@@ -5,9 +5,31 @@ use crate::execute::truncate;
 use crate::item::{Item, Items, PacketMeta};
 use crate::port::LocalPort;
 use crate::worker::Worker;
+use arrayvec::ArrayVec;
 use dpif::PortNo;
 use netdev::{Burst, TxOffloads, TxOutcome};
-use packet::{Batch, Checksum, GsoKind, Packet, checksum, gso};
+use packet::{BATCH_LEN, Batch, Checksum, GsoKind, Packet, checksum, gso};
+
+/// Packets of a burst that leave by one port, as they are now.
+pub(crate) struct Out {
+    pub port: PortNo,
+    pub places: u32,
+    pub bytes: u64,
+}
+
+pub(crate) type Outs = ArrayVec<Out, BATCH_LEN>;
+
+/// There are no more ports than packets.
+#[inline]
+pub(crate) fn join(outs: &mut Outs, port: PortNo, places: u32, bytes: u64) {
+    match outs.iter_mut().rev().find(|out| out.port == port) {
+        Some(out) => {
+            out.places |= places;
+            out.bytes += bytes;
+        }
+        None => _ = outs.try_push(Out { port, places, bytes }),
+    }
+}
 
 impl Worker {
     /// Puts packets, or copies of them if they are still needed, into the line of `port`.
@@ -94,6 +116,14 @@ impl Worker {
         self.stats.sent_batches.add(1);
         self.stats.sent.add(account(local, outcome, bytes));
         self.counters(in_port).output.add(packets.into());
+    }
+
+    /// [`Worker::send_burst`], by several ports.
+    #[inline]
+    pub fn send_outs(&mut self, in_port: u32, burst: &mut dyn Burst, outs: &Outs) {
+        for out in outs.iter().filter(|out| out.places != 0) {
+            self.send_burst(in_port, out.port, burst, out.places, out.bytes);
+        }
     }
 
     /// Whether a port's device takes packets with which anything is left to be done.

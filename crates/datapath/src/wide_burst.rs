@@ -4,113 +4,151 @@
 //! look it up.
 
 use crate::express::{Parted, add_out};
-use crate::item::{Item, PacketMeta};
-use crate::lane::wide::set_offsets;
-use crate::lane::{NONE, Shape, Tally, Way, Wide, WideLane};
+use crate::item::{Item, Items, PacketMeta};
+use crate::lane::wide::{WORDS, set_offsets};
+use crate::lane::{NONE, Run, Seen, Shape, Tally, Way, Wide, WideLane, words};
 use crate::megaflow::Megaflow;
 use crate::upcall::PendingKind;
 use crate::worker::{One, View, Worker, join};
 use arrayvec::ArrayVec;
-use dpif::PortNo;
 use flow::Flow;
-use netdev::burst::places;
+use netdev::burst::{all_places, places};
 use netdev::{Burst, Heads};
 use packet::{BATCH_LEN, Packet};
 use quiescent::Shared;
 use std::sync::Arc;
 
+/// What a look at a burst by the wide lane found.
+pub(crate) struct Looked {
+    seen: Seen,
+    /// What is done with all of the packets, if it is the same.
+    way: Option<Way>,
+}
+
 impl Worker {
-    /// The port that all packets of a burst leave by, and their bytes, if the wide lane knows that. They are counted for
-    /// their megaflows then.
+    /// Has the wide lane look at a burst, if it is for this lane: all of its packets go one way, or none of them is of the common
+    /// shape.
     #[inline(never)]
-    pub fn look_at_wide(
-        &mut self,
-        view: View<'_>,
-        in_port: u32,
-        heads: &[&[u8]],
-        tally: Tally,
-    ) -> Option<(PortNo, u64)> {
+    pub fn look_at_wide(&mut self, view: View<'_>, in_port: u32, heads: &[&[u8]]) -> Option<Looked> {
         let wide = self.wide.as_mut()?;
         let seen = wide.look(in_port, heads, view.table.deaths());
-        match wide.only_way() {
-            Some(Way::Out(port)) if seen.odd | seen.unknown == 0 => {
-                wide.credit(tally);
-                Some((port, seen.bytes))
+        let way = wide.only_way().filter(|_| seen.odd | seen.unknown == 0);
+        let way = way.filter(|way| matches!(way, Way::Out(_) | Way::Edit));
+        if way.is_none() {
+            if heads.iter().any(|head| words(head).is_some()) {
+                return None;
             }
-            _ => None,
+            self.lane.look_away();
+            self.lane.note_lens(heads);
         }
+        Some(Looked { seen, way })
     }
 
-    /// Sorts packets that are not of the common shape; gives the places of those that are of the wide one.
-    pub fn sort_wide(
+    /// The rest of [`Worker::receive_burst`], for such bursts.
+    pub fn receive_wide(
         &mut self,
         view: View<'_>,
         in_port: u32,
         burst: &mut dyn Burst,
-        odd: u32,
+        looked: Looked,
         tally: Tally,
-        parted: &mut Parted,
-    ) -> u32 {
+    ) {
+        let (n, seen) = (burst.len(), looked.seen);
+        let (Some(way), Some(wide)) = (looked.way, self.wide.take()) else {
+            let odd = Seen { odd: all_places(n), ..Seen::default() };
+            return self.receive_mixed(view, in_port, burst, odd, Some(seen), tally);
+        };
+        self.count_received(in_port, seen.bytes, n as u64);
+        wide.credit(tally);
+        if let Way::Out(port) = way {
+            self.wide = Some(wide);
+            return self.send_burst(in_port, port, burst, all_places(n), seen.bytes);
+        }
+        let changed = self.edit_wide(in_port, burst, &wide);
+        let left = |run: &Run<WORDS>| Some((Arc::clone(wide.flow(run.slot)?), run.sum.places & !changed));
+        let left: ArrayVec<_, BATCH_LEN> = match changed == all_places(n) {
+            true => ArrayVec::new(),
+            false => wide.runs().iter().filter_map(left).collect(),
+        };
+        self.wide = Some(wide);
+        for (flow, bits) in left {
+            let item = |place| {
+                let mut packet = burst.take(place)?;
+                set_offsets(&mut packet);
+                Some(Item { packet, meta: PacketMeta::of_port(in_port) })
+            };
+            let mut items: Items = places(bits).filter_map(item).collect();
+            if !items.is_empty() {
+                self.execute(view, &flow.actions, &mut items, 0);
+            }
+        }
+    }
+
+    /// Has the wide lane look at the packets of a burst that are not of the common shape; `None` if that is not worth it.
+    fn look_at_others(
+        &mut self,
+        view: View<'_>,
+        in_port: u32,
+        burst: &mut dyn Burst,
+        others: u32,
+    ) -> Option<Seen> {
         let n = burst.len();
         let mut heads: Heads<'_> = [&[]; BATCH_LEN];
         burst.heads(&mut heads);
         for (place, head) in heads.iter_mut().enumerate() {
-            if odd & (1 << place) == 0 {
+            if others & (1 << place) == 0 {
                 *head = &[];
             }
         }
         let heads = heads.get(..n).unwrap_or_default();
         if self.wide.is_none() && !heads.iter().any(|head| Wide::words(head).is_some()) {
-            return 0;
+            return None;
         }
         let mut wide = self.take_wide();
         let seen = wide.look(in_port, heads, view.table.deaths());
+        self.wide = Some(wide);
+        Some(seen)
+    }
+
+    /// Sorts packets that are not of the common shape; gives the places of those that are of the wide one. If the wide lane
+    /// has looked at them already, it has seen `looked`.
+    pub fn sort_wide(
+        &mut self,
+        view: View<'_>,
+        in_port: u32,
+        burst: &mut dyn Burst,
+        (odd, looked): (u32, Option<Seen>),
+        tally: Tally,
+        parted: &mut Parted,
+    ) -> u32 {
+        let looked = looked.or_else(|| self.look_at_others(view, in_port, burst, odd));
+        let (Some(seen), Some(mut wide)) = (looked, self.wide.take()) else { return 0 };
         wide.credit(tally);
         parted.odd_bytes += seen.bytes;
-        let mut edits = ArrayVec::<_, BATCH_LEN>::new();
+        let mut has_edits = false;
         for run in wide.runs().iter().filter(|run| run.slot != NONE) {
             parted.hits += u64::from(run.sum.packets);
-            if let Some(Way::Out(port)) = wide.way(run.slot) {
-                add_out(&mut parted.outs, port, run.sum.places);
-            } else if let Some(flow) = wide.flow(run.slot) {
-                if flow.edit.is_some() {
-                    // There are no more runs than packets.
-                    let _ = edits.try_push((Arc::clone(flow), run.sum.places));
-                    continue;
-                }
-                for place in places(run.sum.places) {
-                    if let Some(packet) = burst.take(place) {
-                        parted.hold_wide(in_port, place, packet, flow);
-                    }
-                }
+            match (wide.way(run.slot), wide.flow(run.slot)) {
+                (Some(Way::Out(port)), _) => add_out(&mut parted.outs, port, run.sum.places),
+                (Some(Way::Edit), _) => has_edits = true,
+                (_, Some(flow)) => parted.hold_all_wide(in_port, burst, run.sum.places, flow),
+                _ => {}
             }
         }
-        if !edits.is_empty() {
-            let left = self.edit_wide(in_port, burst, &edits);
-            for (flow, bits) in edits.iter().filter(|(_, bits)| bits & left != 0) {
-                for place in places(bits & left) {
-                    if let Some(packet) = burst.take(place) {
-                        parted.hold_wide(in_port, place, packet, flow);
-                    }
+        if has_edits {
+            let changed = self.edit_wide(in_port, burst, &wide);
+            for run in wide.runs().iter().filter(|run| wide.way(run.slot) == Some(Way::Edit)) {
+                if let Some(flow) = wide.flow(run.slot) {
+                    parted.hold_all_wide(in_port, burst, run.sum.places & !changed, flow);
                 }
             }
         }
         if seen.unknown != 0 {
             let mut keys = self.spare_key();
             for place in places(seen.unknown) {
-                if let Some(packet) = burst.take(place) {
-                    let packet = (place, packet);
-                    self.look_at_unknown_wide(
-                        view,
-                        in_port,
-                        packet,
-                        &mut wide,
-                        &mut keys[0],
-                        tally,
-                        parted,
-                        burst,
-                    );
-                }
+                let Some(packet) = burst.take(place) else { continue };
+                let (packet, key) = ((place, packet), &mut keys[0]);
+                self.look_at_unknown_wide(view, in_port, packet, &mut wide, key, tally, parted, burst);
             }
             self.return_key(keys);
         }
@@ -168,6 +206,15 @@ impl Worker {
 }
 
 impl Parted {
+    /// As [`Parted::hold_wide`], of packets that are in the burst.
+    fn hold_all_wide(&mut self, in_port: u32, burst: &mut dyn Burst, bits: u32, flow: &Arc<Megaflow>) {
+        for place in places(bits) {
+            if let Some(packet) = burst.take(place) {
+                self.hold_wide(in_port, place, packet, flow);
+            }
+        }
+    }
+
     /// Keeps a packet for the actions of its megaflow, which has counted it.
     fn hold_wide(&mut self, in_port: u32, place: usize, mut packet: Packet, flow: &Arc<Megaflow>) {
         set_offsets(&mut packet);

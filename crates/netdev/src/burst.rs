@@ -5,6 +5,7 @@
 //! a [`Batch`] ([`Packets`]).
 
 use crate::device::{TxOutcome, TxQueue};
+use crate::rewrite::{Part, TAG, Tagging, rewrite_frames};
 use packet::proto::{ethertype, header_len, ip_proto};
 use packet::{BATCH_LEN, Batch, Checksum, NO_OFFSET, Packet};
 use std::any::Any;
@@ -95,6 +96,13 @@ pub trait Burst: Send {
     fn grow<'a>(&'a mut self, by: &Lengths, frames: &mut Frames<'a>) -> u32 {
         let _ = (by, frames);
         0
+    }
+
+    /// Changes the headers of packets where they lie, as far as they are of the shapes that [`Burst::heads`] shows, their
+    /// [`Part`] has it for them, and the device can; others stay as they are, as do all that [`Burst::unfinished`] names. No place
+    /// is in two parts. What the device found out about the packets is forgotten.
+    fn rewrite(&mut self, parts: &mut [Part<'_>]) {
+        rewrite_frames(self, parts);
     }
 
     /// Sets those of `frames` at the places `bits` to packets of the shapes that [`Burst::heads`] shows: all of a packet's
@@ -230,16 +238,24 @@ impl Burst for Packets {
         grown
     }
 
-    fn edit<'a>(&'a mut self, bits: u32, frames: &mut Frames<'a>) -> u32 {
-        let mut edited = 0;
-        for (place, (packet, frame)) in self.0.iter_mut().zip(frames).enumerate() {
-            if bits & (1 << place) != 0 && !plain_bytes(packet).is_empty() {
+    fn rewrite(&mut self, parts: &mut [Part<'_>]) {
+        for part in parts {
+            for place in places(part.start()) {
+                let Some(packet) = self.0.get_mut(place) else { continue };
+                if part.how.layout(plain_bytes(packet)).is_none() {
+                    continue;
+                }
                 forget_facts(packet);
-                *frame = packet.data_mut();
-                edited |= 1 << place;
+                if part.how.tagging() == Tagging::Push {
+                    packet.push_front(TAG);
+                }
+                part.how.apply(packet.data_mut());
+                if part.how.tagging() == Tagging::Pop {
+                    packet.pull_front(TAG);
+                }
+                part.note(place, packet.len());
             }
         }
-        edited
     }
 
     fn is_whole(&self) -> bool {
@@ -318,15 +334,11 @@ mod tests {
         assert_eq!(burst.grow(&by, &mut frames), 0b101);
         frames[0][..4].copy_from_slice(&[9; 4]);
         assert_eq!(frames.each_ref().map(|f| f.len())[..4], [24, 0, 21, 0]);
-        burst.0[1].offload.checksum = Checksum::Partial { start: 0, offset: 0 };
-        let mut frames: Frames<'_> = std::array::from_fn(|_| &mut [][..]);
-        assert_eq!(burst.edit(0b11, &mut frames), 0b01);
-        frames[0][3] = 8;
         by = [0; BATCH_LEN];
         (by[0], by[1]) = (3, 20);
         burst.shrink(&by);
         let lens: Vec<usize> = burst.0.iter().map(Packet::len).collect();
-        assert_eq!((lens, &burst.0[0].data()[..2]), (vec![21, 0, 21], &[8, 0][..]));
+        assert_eq!((lens, &burst.0[0].data()[..2]), (vec![21, 0, 21], &[9, 0][..]));
         assert!(burst.put(3, Packet::from_slice(&[])).is_err() && burst.take(3).is_none());
         burst.clear();
         assert!(burst.is_empty());

@@ -8,6 +8,7 @@ use super::mempool::Mempool;
 use super::port::{Claim, Errno, Port};
 use super::raw;
 use netdev::burst::{self, Burst, Frames as Fronts, Heads, Lengths};
+use netdev::rewrite::{Part, TAG, Tagging};
 use packet::{BATCH_LEN, Batch, Checksum, Packet, Pool};
 use std::any::Any;
 use std::ffi::{c_int, c_uint};
@@ -440,6 +441,43 @@ impl FrameBurst {
         Sent { too_big: result.too_big, dropped_bytes, ..sent }
     }
 
+    /// [`Burst::rewrite`], where packets grow and shrink by so many bytes.
+    #[inline]
+    fn rewrite_by<const GROWTH: usize, const LOSS: usize>(&mut self, part: &mut Part<'_>) {
+        let (how, places) = (part.how, part.start());
+        let (mut done, mut bytes) = (0, 0);
+        // If the longest is known, all were looked at, and nothing was put in since.
+        let are_plain = self.longest != usize::MAX;
+        for place in burst::places(self.alone() & places) {
+            let Some(frame) = self.frames.get(place) else { continue };
+            // SAFETY: the buffer is there and owned by this object alone.
+            let m = unsafe { &mut **frame };
+            if m.data_off < GROWTH as u16 || !are_plain && !is_plain(m) {
+                continue;
+            }
+            let (start, len) = (m.data_off - GROWTH as u16, usize::from(m.data_len) + GROWTH);
+            // SAFETY: from `data_off` on, `data_len` bytes are within the buffer's data room, and those in front of them are
+            // too; all of it was initialised when the pool's memory was mapped, and is nobody else's.
+            let frame = unsafe {
+                &mut *slice_from_raw_parts_mut(m.buf_addr.cast::<u8>().wrapping_add(start.into()), len)
+            };
+            if !how.apply_to::<GROWTH, LOSS>(frame) {
+                continue;
+            }
+            m.ol_flags &= !OF_DATA;
+            if GROWTH != LOSS {
+                // A buffer's length fits 16 bits, and so does what lies within one.
+                m.data_off = start + LOSS as u16;
+                m.data_len = (len - LOSS) as u16;
+                m.pkt_len = m.data_len.into();
+            }
+            done |= 1 << place;
+            bytes += (len - LOSS) as u64;
+        }
+        self.longest = self.longest.saturating_add(GROWTH);
+        (part.places, part.bytes) = (done, bytes);
+    }
+
     fn send(&mut self, port: Port, queue: u16, max_len: usize, places: u32) -> Sent {
         if places == self.filled && places == burst::all_places(self.n) && self.longest <= max_len {
             self.filled = 0;
@@ -583,22 +621,14 @@ impl Burst for FrameBurst {
         grown
     }
 
-    #[inline]
-    fn edit<'a>(&'a mut self, bits: u32, fronts: &mut Fronts<'a>) -> u32 {
-        let mut edited = 0;
-        for place in burst::places(self.alone() & bits) {
-            let (Some(frame), Some(front)) = (self.frames.get(place), fronts.get_mut(place)) else {
-                continue;
-            };
-            // SAFETY: the buffer is there and owned by this object alone.
-            let m = unsafe { &mut **frame };
-            if is_plain(m) {
-                // SAFETY: as above; each place has its own, and none is touched while `self` is borrowed.
-                *front = unsafe { data_of(m) };
-                edited |= 1 << place;
+    fn rewrite(&mut self, parts: &mut [Part<'_>]) {
+        for part in parts {
+            match part.how.tagging() {
+                Tagging::Leave => self.rewrite_by::<0, 0>(part),
+                Tagging::Push => self.rewrite_by::<TAG, 0>(part),
+                Tagging::Pop => self.rewrite_by::<0, TAG>(part),
             }
         }
-        edited
     }
 
     fn is_whole(&self) -> bool {

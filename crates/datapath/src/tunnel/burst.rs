@@ -4,6 +4,7 @@ use super::outers::Outers;
 use crate::express::{Parts, take};
 use crate::item::Items;
 use crate::lane::{Tally, Way};
+use crate::output::{Outs, join};
 use crate::worker::{View, Worker};
 use arrayvec::ArrayVec;
 use dpif::{Action, PortNo};
@@ -11,25 +12,6 @@ use netdev::burst::{Frames, Lengths, places};
 use netdev::{Burst, Heads};
 use packet::BATCH_LEN;
 use packet::tunnel::TunnelKind;
-
-/// Packets of a burst that leave by one port.
-struct Out {
-    port: PortNo,
-    places: u32,
-    bytes: u64,
-}
-
-type Outs = ArrayVec<Out, BATCH_LEN>;
-
-fn join(outs: &mut Outs, port: PortNo, places: u32, bytes: u64) {
-    match outs.iter_mut().rev().find(|out| out.port == port) {
-        Some(out) => {
-            out.places |= places;
-            out.bytes += bytes;
-        }
-        None => outs.push(Out { port, places, bytes }),
-    }
-}
 
 /// Packets with one outer header.
 struct Crowd {
@@ -98,9 +80,7 @@ impl Worker {
             join(&mut outs, push.out, bits & grown, bytes);
         }
         drop(plan);
-        for out in outs.iter().filter(|out| out.places != 0) {
-            self.send_burst(in_port, out.port, burst, out.places, out.bytes);
-        }
+        self.send_outs(in_port, burst, &outs);
         grown
     }
 
