@@ -4,8 +4,11 @@
 //! known shapes are changed: IPv4 without options or IPv6 without extension headers, behind at most one tag. What is
 //! different about one (its protocol is not the one whose ports are set) leaves it as it is.
 
-use crate::burst::{Burst, Frames, Heads, Lengths, head_len, places};
-use packet::BATCH_LEN;
+mod bits;
+mod lent;
+
+use bits::{Bits, change_sum, difference, halves, plus, updated, with_sum};
+pub(crate) use lent::rewrite_frames;
 use packet::header::{EthKey, Ipv4Key, Ipv6Key, Masked, PortsKey};
 use packet::proto::{ethertype, ip_proto};
 
@@ -27,54 +30,12 @@ const PORTS_6: usize = 40;
 const HEADERS: usize = ETHERNET + PORTS + 4;
 const CFI: u16 = 1 << 12;
 
-/// Bits that stay and bits that are set, of `N` times 8 bytes, as they come out of little-endian loads.
-#[derive(Clone, Debug)]
-struct Bits<const N: usize> {
-    keep: [u64; N],
-    set: [u64; N],
-}
-
 /// 16 bytes: Ethernet addresses, and a tag that is put on.
 type Link = Bits<2>;
 /// An IPv4 header without options, and ports.
 type Four = Bits<3>;
 /// An IPv6 header, ports, and what is behind them.
 type Six = Bits<6>;
-
-impl<const N: usize> Bits<N> {
-    const NONE: Self = Bits { keep: [u64::MAX; N], set: [0; N] };
-    const BYTES: usize = 8 * N;
-
-    /// Sets also what `mask` says of the bytes from `at` on.
-    fn put(&mut self, at: usize, key: &[u8], mask: &[u8]) {
-        for (at, (key, mask)) in (at..).zip(key.iter().zip(mask)) {
-            let shift = 8 * (at % 8);
-            let (key, mask) = (u64::from(key & mask) << shift, u64::from(*mask) << shift);
-            if let (Some(keep), Some(set)) = (self.keep.get_mut(at / 8), self.set.get_mut(at / 8)) {
-                *keep &= !mask;
-                *set = *set & !mask | key;
-            }
-        }
-    }
-
-    #[inline(always)]
-    fn load(bytes: &[u8]) -> Option<[u64; N]> {
-        let words = bytes.as_chunks().0.first_chunk::<N>()?;
-        Some(words.map(u64::from_le_bytes))
-    }
-
-    #[inline(always)]
-    fn applied(&self, old: [u64; N]) -> [u64; N] {
-        std::array::from_fn(|i| old[i] & self.keep[i] | self.set[i])
-    }
-
-    #[inline(always)]
-    fn store(bytes: &mut [u8], words: [u64; N]) {
-        if let Some(to) = bytes.as_chunks_mut().0.first_chunk_mut::<N>() {
-            *to = words.map(u64::to_le_bytes);
-        }
-    }
-}
 
 /// What becomes of the outermost tag.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -243,7 +204,7 @@ impl Rewrite {
         let [first, second, _] = Four::load(network)?;
         let mut sum = None;
         if self.changes_four || self.ports_of.is_some() {
-            let proto = (second >> (8 * (PROTOCOL - 8))) as u8;
+            let proto = proto_of(second);
             sum = match proto {
                 ip_proto::TCP => Some(PORTS + 16),
                 ip_proto::UDP => Some(PORTS + 6),
@@ -298,7 +259,8 @@ impl Rewrite {
         // Most often.
         let is_common = LOSS == 0 && halves(link[1]).1 as u16 == ethertype::IPV4.swap_bytes();
         let fits = match inner.split_first_chunk_mut::<HEADERS>() {
-            Some((head, payload)) if is_common => !self.changes_network || self.change_common(head, payload),
+            Some((head, _)) if is_common && !self.moves => !self.changes_network || self.change_header(head),
+            Some((head, payload)) if is_common => self.change_common(head, payload),
             _ => self.change_network(inner),
         };
         if !fits {
@@ -314,14 +276,39 @@ impl Rewrite {
         true
     }
 
+    /// As [`Rewrite::change_common`], if nothing moves: TOS and TTL.
+    #[inline(never)]
+    fn change_header(&self, head: &mut [u8; HEADERS]) -> bool {
+        let Some(network) = head.get_mut(ETHERNET..) else { return false };
+        let Some(old) = Bits::<2>::load(network) else { return false };
+        if !self.admits_four(old) {
+            return false;
+        }
+        let mut new: [u64; 2] = std::array::from_fn(|i| old[i] & self.four.keep[i] | self.four.set[i]);
+        if self.changes_four {
+            let sum = plus(plus(!old[1], new[1]), difference(old[0], new[0]));
+            new[1] = with_sum(new[1], updated((old[1] >> 16) as u16, sum));
+        }
+        Bits::<2>::store(network, new);
+        true
+    }
+
+    /// Whether an IPv4 header is of no fragment and of the protocol whose ports are set.
+    #[inline(always)]
+    fn admits_four(&self, header: [u64; 2]) -> bool {
+        header[0] & FRAGMENT == 0
+            && !self.changes_six
+            && self.ports_of.is_none_or(|proto| proto == proto_of(header[1]))
+    }
+
     /// Changes the network header of an untagged IPv4 frame, and ports; false if the frame is left as it is. As
     /// [`Rewrite::change_network`], for most frames.
     #[inline(never)]
     fn change_common(&self, head: &mut [u8; HEADERS], payload: &mut [u8]) -> bool {
         let Some(network) = head.last_chunk_mut::<{ Four::BYTES }>() else { return false };
         let Some(old) = Four::load(network) else { return false };
-        let proto = (old[1] >> (8 * (PROTOCOL - 8))) as u8;
-        if old[0] & FRAGMENT != 0 || self.changes_six || self.ports_of.is_some_and(|p| p != proto) {
+        let proto = proto_of(old[1]);
+        if !self.admits_four([old[0], old[1]]) {
             return false;
         }
         let mut sum = None;
@@ -372,7 +359,7 @@ impl Rewrite {
         if self.changes_four {
             let (tos, target) = (difference(old[0], new[0]), difference(old[2], new[2]));
             let sum = updated((old[1] >> 16) as u16, plus(plus(!old[1], new[1]), tos + target));
-            new[1] = new[1] & !0xffff_0000 | u64::from(sum) << 16;
+            new[1] = with_sum(new[1], sum);
         }
         (new, moved)
     }
@@ -391,110 +378,8 @@ impl Rewrite {
     }
 }
 
-/// Adds to the sum behind a transport checksum. None stays none in UDP, and is none itself.
+/// The protocol, of an IPv4 header's second word.
 #[inline(always)]
-fn change_sum(sum: &mut [u8; 2], is_udp: bool, by: u64) {
-    let old = u16::from_le_bytes(*sum);
-    if is_udp && old == 0 {
-        return;
-    }
-    *sum = match updated(old, by) {
-        0 if is_udp => [0xff, 0xff],
-        new => new.to_le_bytes(),
-    };
-}
-
-/// The lower and upper half of a word.
-#[inline(always)]
-fn halves(word: u64) -> (u64, u64) {
-    (word & 0xffff_ffff, word >> 32)
-}
-
-/// A sum in ones' complement.
-#[inline(always)]
-fn plus(a: u64, b: u64) -> u64 {
-    let (sum, carries) = a.overflowing_add(b);
-    sum + u64::from(carries)
-}
-
-/// What the lower halves of words add to the sum behind a checksum (RFC 1624): `~m + m'`.
-#[inline(always)]
-fn difference(old: u64, new: u64) -> u64 {
-    halves(!old).0 + halves(new).0
-}
-
-/// A checksum with a sum of differences added, `HC' = ~(~HC + ~m + m')`. (The order of bytes does not matter to such sums,
-/// RFC 1071, 2.)
-#[inline(always)]
-fn updated(sum: u16, by: u64) -> u16 {
-    let total = plus(by, (!sum).into());
-    // The upper half of such a sum is the sum of both, in ones' complement.
-    let total = (total.wrapping_add(total.rotate_left(32)) >> 32) as u32;
-    let total = (total.wrapping_add(total.rotate_left(16)) >> 16) as u16;
-    !total
-}
-
-/// [`Burst::rewrite`] for bursts that lend their frames.
-pub(crate) fn rewrite_frames(burst: &mut (impl Burst + ?Sized), parts: &mut [Part<'_>]) {
-    let (unfinished, can_pop, is_whole) = (burst.unfinished(), burst.can_shrink(TAG), burst.is_whole());
-    let (mut grows, mut lens): (Lengths, _) = ([0; BATCH_LEN], [0; BATCH_LEN]);
-    let mut edited = 0;
-    let mut heads: Heads<'_> = [&[]; BATCH_LEN];
-    burst.heads(&mut heads);
-    for part in parts.iter_mut() {
-        let tagging = part.how.tagging;
-        for place in places(part.start()) {
-            let head = heads[place];
-            // What is lent is no less than that.
-            let own = if is_whole { head.len() } else { head_len(head).min(head.len()) };
-            if unfinished & (1 << place) != 0
-                || tagging == Tagging::Pop && !can_pop
-                || part.how.layout(&head[..own]).is_none()
-            {
-                continue;
-            }
-            part.places |= 1 << place;
-            lens[place] = head.len();
-            match tagging {
-                Tagging::Push => grows[place] = TAG as u16,
-                Tagging::Leave | Tagging::Pop => edited |= 1 << place,
-            }
-        }
-    }
-    if grows != [0; BATCH_LEN] {
-        let mut frames: Frames<'_> = std::array::from_fn(|_| &mut [][..]);
-        let grown = burst.grow(&grows, &mut frames);
-        for part in parts.iter_mut().filter(|part| part.how.tagging == Tagging::Push) {
-            apply_all(part, grown, &mut frames, &lens);
-        }
-    }
-    if edited != 0 {
-        let mut frames: Frames<'_> = std::array::from_fn(|_| &mut [][..]);
-        let lent = burst.edit(edited, &mut frames);
-        let (mut shrinks, mut by): (_, Lengths) = (false, [0; BATCH_LEN]);
-        for part in parts.iter_mut().filter(|part| part.how.tagging != Tagging::Push) {
-            apply_all(part, lent, &mut frames, &lens);
-            if part.how.tagging == Tagging::Pop {
-                places(part.places).for_each(|place| by[place] = TAG as u16);
-                shrinks |= part.places != 0;
-            }
-        }
-        if shrinks {
-            burst.shrink(&by);
-        }
-    }
-}
-
-/// Changes those of a part's packets that are lent; they were as long as `lens` says.
-fn apply_all(part: &mut Part<'_>, lent: u32, frames: &mut Frames<'_>, lens: &[usize; BATCH_LEN]) {
-    for place in places(part.start() & lent) {
-        if part.how.apply(frames[place]) {
-            let len = match part.how.tagging {
-                Tagging::Leave => lens[place],
-                Tagging::Push => lens[place] + TAG,
-                Tagging::Pop => lens[place] - TAG,
-            };
-            part.note(place, len);
-        }
-    }
+fn proto_of(second: u64) -> u8 {
+    (second >> (8 * (PROTOCOL - 8))) as u8
 }
