@@ -2,7 +2,8 @@
 //! round and round through the switch, as fast as it and the guests can. Our daemon and Debian's `ovs-vswitchd-dpdk`
 //! in turn.
 //!
-//! `vhost [sizes [layouts [rounds]]]`: e.g. `vhost 64,1518 split 5`. Frames of more than 1518 bytes, 9018 at most, are sent in
+//! `vhost [sizes [layouts [rounds [load]]]]`: e.g. `vhost 64,1518 split 5 tags`. Loads: `udp`, which is what testpmd sends; `tags`,
+//! the same, tagged on the way to one guest; `tracked`, the same, tracked; `tcp6`, TCP over IPv6. Frames of more than 1518 bytes, 9018 at most, are sent in
 //! pieces, and the ports' MTU is 9000 then. Of each cell the best of all rounds counts, of
 //! either daemon: what else runs on the machine only takes away. Needs root, about 1 GiB of free hugepages, Debian's packages
 //! `openvswitch-switch-dpdk` and `dpdk-dev`, and `target/release/ovs-vswitchd` (or `OVS_RS_VSWITCHD`). Core 1 switches,
@@ -35,6 +36,47 @@ const DESCRIPTORS: u32 = 1024;
 /// Frames up to this many bytes are sent in one piece; longer ones in some of [`PIECE`] bytes.
 const WHOLE: u32 = 1518;
 const PIECE: u32 = 1800;
+/// What goes round, and what is done with it: rules, and the frames of a size that are sent to the guests to begin with, if
+/// testpmd has none such.
+struct Load {
+    name: &'static str,
+    rules: &'static [&'static str],
+    frame: Option<fn(u32) -> Vec<u8>>,
+}
+
+const PLAIN: &[&str] = &["in_port=1,actions=output:2", "in_port=2,actions=output:1"];
+const LOADS: [Load; 4] = [
+    Load { name: "udp", rules: PLAIN, frame: None },
+    Load {
+        name: "tags",
+        rules: &[
+            "in_port=1,actions=push_vlan:0x8100,set_field:4106->vlan_vid,output:2",
+            "in_port=2,vlan_tci=0x1000/0x1000,actions=pop_vlan,output:1",
+            "in_port=2,vlan_tci=0,actions=output:1",
+        ],
+        frame: None,
+    },
+    Load {
+        name: "tracked",
+        rules: &["in_port=1,udp,actions=ct(commit),output:2", "in_port=2,udp,actions=ct(commit),output:1"],
+        frame: None,
+    },
+    Load { name: "tcp6", rules: PLAIN, frame: Some(tcp6) },
+];
+/// Frames that are sent to each guest.
+const FRAMES: u32 = 192;
+
+/// A frame of TCP over IPv6.
+fn tcp6(size: u32) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0];
+    frame.extend((size as u16 - 54).to_be_bytes());
+    frame.extend([6, 64]);
+    frame.extend([[0xfd; 16], [0xfc; 16]].concat());
+    frame.extend([4, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
+    frame.resize(size as usize, 0x5a);
+    frame
+}
+
 /// Bursts of 32 packets that go round, from each side.
 const BURSTS: u32 = 16;
 const PORTS: [&str; 2] = ["a", "b"];
@@ -42,7 +84,7 @@ const PORTS: [&str; 2] = ["a", "b"];
 struct Guests(Child);
 
 impl Guests {
-    fn start(sandbox: &Sandbox, layout: &str, size: u32) -> Self {
+    fn start(sandbox: &Sandbox, layout: &str, size: u32, load: &Load) -> Self {
         let log = fs::File::create(sandbox.path("testpmd.log")).unwrap();
         let mut command = Command::new("dpdk-testpmd");
         command.args(["--in-memory", "--single-file-segments", "--no-pci", "--main-lcore=0"]);
@@ -62,8 +104,26 @@ impl Guests {
         }
         command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut guests = Guests(command.spawn().unwrap());
-        guests.say(&format!("set txpkts {}\nstart tx_first {BURSTS}\n", pieces(size)));
+        if load.frame.is_some() {
+            guests.say("start\n");
+        } else {
+            guests.say(&format!("set txpkts {}\nstart tx_first {BURSTS}\n", pieces(size)));
+        }
         guests
+    }
+
+    /// Sends frames to both guests, once they are there.
+    fn inject(sandbox: &Sandbox, frame: &[u8]) {
+        let is_up = |port: &&str| sandbox.vsctl(&["get", "Interface", port, "link_state"]).trim() == "up";
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end && !PORTS.iter().all(|port| is_up(&port)) {
+            sleep(Duration::from_millis(50));
+        }
+        let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+        for port in (0..FRAMES).flat_map(|_| [1, 2]) {
+            let out = format!("in_port=controller,packet={hex},actions=output:{port}");
+            sandbox.ofctl(&["packet-out", "br0", &out]);
+        }
     }
 
     fn say(&mut self, text: &str) {
@@ -88,11 +148,11 @@ impl Drop for Guests {
 }
 
 /// A switch with two ports, each of which leads to the other, and a polling thread on core 1.
-fn switch(daemon: &Path, sizes: &[u32]) -> Sandbox {
+fn switch(daemon: &Path, sizes: &[u32], load: &Load) -> Sandbox {
     let sandbox = Sandbox::with_daemon(daemon, &["--disable-system"]);
     let config = ["other_config:dpdk-init=true", "other_config:pmd-cpu-mask=2"];
     sandbox.vsctl(&[&["set", "Open_vSwitch", "."], &config[..]].concat());
-    let bridge = ["datapath_type=netdev", "fail_mode=secure"];
+    let bridge = ["datapath_type=netdev", "fail_mode=secure", "protocols=OpenFlow10,OpenFlow13"];
     sandbox.vsctl(&[&["add-br", "br0", "--", "set", "Bridge", "br0"], &bridge[..]].concat());
     for (i, name) in PORTS.iter().enumerate() {
         let socket = format!("options:vhost-server-path={}", sandbox.path(&format!("{name}.sock")).display());
@@ -103,8 +163,8 @@ fn switch(daemon: &Path, sizes: &[u32]) -> Sandbox {
     if sizes.iter().any(|size| *size > WHOLE) {
         PORTS.iter().for_each(|name| _ = sandbox.vsctl(&["set", "Interface", name, "mtu_request=9000"]));
     }
-    for (from, to) in [(1, 2), (2, 1)] {
-        sandbox.ofctl(&["add-flow", "br0", &format!("in_port={from},actions=output:{to}")]);
+    for rule in load.rules {
+        sandbox.ofctl(&["-O", "OpenFlow13", "add-flow", "br0", rule]);
     }
     sandbox
 }
@@ -175,9 +235,10 @@ fn thread(process: u32, name: &str) -> u32 {
     task.file_name().into_string().unwrap().parse().unwrap()
 }
 
-fn cell(sandbox: &Sandbox, layout: &str, size: u32, hz: f64) -> Result<Figure, String> {
+fn cell(sandbox: &Sandbox, layout: &str, size: u32, load: &Load, hz: f64) -> Result<Figure, String> {
     let end = Instant::now() + PATIENCE;
-    let guests = Guests::start(sandbox, layout, size);
+    let guests = Guests::start(sandbox, layout, size, load);
+    load.frame.into_iter().for_each(|frame| Guests::inject(sandbox, &frame(size)));
     let mut begin = None;
     while !arrived(sandbox).is_some_and(|(n, _)| n > *begin.get_or_insert(n) + 100_000.0) {
         if Instant::now() > end {
@@ -212,12 +273,12 @@ fn keep_best(best: &mut Vec<Cell>, round: Vec<Cell>) {
     }
 }
 
-fn measure(daemon: &Path, sizes: &[u32], layouts: &[&str], hz: f64) -> Vec<Cell> {
-    let sandbox = switch(daemon, sizes);
+fn measure(daemon: &Path, sizes: &[u32], layouts: &[&str], load: &Load, hz: f64) -> Vec<Cell> {
+    let sandbox = switch(daemon, sizes, load);
     let mut all = Vec::new();
     for (layout, device) in LAYOUTS.iter().filter(|(name, _)| layouts.contains(name)) {
         for size in sizes {
-            all.push((*layout, *size, cell(&sandbox, device, *size, hz)));
+            all.push((*layout, *size, cell(&sandbox, device, *size, load, hz)));
             for name in PORTS {
                 let _ = fs::remove_file(sandbox.path(&format!("{name}.sock")));
             }
@@ -247,10 +308,12 @@ fn main() {
     symlink(STOCK, &stock).unwrap();
     let hz = tsc_hz();
     let rounds = args.next().map_or(ROUNDS, |n| n.parse().expect("rounds"));
+    let name = args.next().unwrap_or_else(|| LOADS[0].name.to_owned());
+    let load = LOADS.iter().find(|load| load.name == name).expect("a load");
     let (mut theirs, mut ours) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
-        keep_best(&mut theirs, measure(&stock, &sizes, &layouts, hz));
-        keep_best(&mut ours, measure(&our_daemon(), &sizes, &layouts, hz));
+        keep_best(&mut theirs, measure(&stock, &sizes, &layouts, load, hz));
+        keep_best(&mut ours, measure(&our_daemon(), &sizes, &layouts, load, hz));
     }
     println!("Mpps (cycles per packet) on one core, best of {rounds} rounds\n");
     println!("| bytes | rings | Debian's | ours | ratio | cycles ratio |\n|---:|---|---:|---:|---:|---:|");
