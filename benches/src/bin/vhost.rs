@@ -3,7 +3,7 @@
 //! in turn.
 //!
 //! `vhost [sizes [layouts [rounds [load]]]]`: e.g. `vhost 64,1518 split 5 tags`. Loads: `udp`, which is what testpmd sends; `tags`,
-//! the same, tagged on the way to one guest; `tracked`, the same, tracked; `tcp6`, TCP over IPv6. Frames of more than 1518 bytes, 9018 at most, are sent in
+//! the same, which get a tag or lose it each time that they pass the switch; `tracked`, the same, tracked; `tcp6`, TCP over IPv6. Frames of more than 1518 bytes, 9018 at most, are sent in
 //! pieces, and the ports' MTU is 9000 then. Of each cell the best of all rounds counts, of
 //! either daemon: what else runs on the machine only takes away. Needs root, about 1 GiB of free hugepages, Debian's packages
 //! `openvswitch-switch-dpdk` and `dpdk-dev`, and `target/release/ovs-vswitchd` (or `OVS_RS_VSWITCHD`). Core 1 switches,
@@ -50,9 +50,10 @@ const LOADS: [Load; 4] = [
     Load {
         name: "tags",
         rules: &[
-            "in_port=1,actions=push_vlan:0x8100,set_field:4106->vlan_vid,output:2",
+            "in_port=1,vlan_tci=0,actions=push_vlan:0x8100,set_field:4106->vlan_vid,output:2",
+            "in_port=1,vlan_tci=0x1000/0x1000,actions=pop_vlan,output:2",
+            "in_port=2,vlan_tci=0,actions=push_vlan:0x8100,set_field:4106->vlan_vid,output:1",
             "in_port=2,vlan_tci=0x1000/0x1000,actions=pop_vlan,output:1",
-            "in_port=2,vlan_tci=0,actions=output:1",
         ],
         frame: None,
     },
