@@ -189,12 +189,11 @@ impl Frames {
     /// Takes in a frame of `len` bytes, the first of which are `head`: a line, or more of a frame that is longer. Those
     /// behind it are at `rest`, or begin there.
     pub(super) fn take_in(&mut self, head: &[u8], rest: Rest, len: usize) {
-        let Some(mut front) = self.fronts.fill(self.places).next() else { return };
+        let Some(front) = self.fronts.fill(self.places).next() else { return };
         let (line, more) = head.split_at(head.len().min(LINE));
         front.line.iter_mut().zip(line).for_each(|(to, byte)| *to = *byte);
         if !more.is_empty() {
-            front.more.iter_mut().zip(more).for_each(|(to, byte)| *to = *byte);
-            front.note_long(head.len());
+            front.lengthen(head.len()).iter_mut().zip(more).for_each(|(to, byte)| *to = *byte);
             self.fronts.note_uneven(1 << self.places);
         }
         self.note(rest.base, len);
@@ -411,12 +410,10 @@ impl Frames {
 
 /// Copies as many bytes of the frame at `body` as are wanted beyond a line, of which there are as many; what is behind them.
 #[inline(never)]
-fn read_more(body: Piece<'_>, wanted: usize, mut front: Front<'_>) -> *mut u8 {
-    let room = front.more.get_mut(..wanted - LINE).unwrap_or_default();
-    body.behind(LINE).read(room);
-    let head = LINE + room.len();
-    front.note_long(head);
-    body.behind(head).base
+fn read_more(body: Piece<'_>, wanted: usize, front: Front<'_>) -> *mut u8 {
+    let more = front.lengthen(wanted);
+    body.behind(LINE).read(more);
+    body.behind(LINE + more.len()).base
 }
 
 /// A header in the form that [`header_of`] has it in.
