@@ -117,7 +117,7 @@ impl Guests {
     fn inject(sandbox: &Sandbox, frame: &[u8]) {
         let is_up = |port: &&str| sandbox.vsctl(&["get", "Interface", port, "link_state"]).trim() == "up";
         let end = Instant::now() + PATIENCE;
-        while Instant::now() < end && !PORTS.iter().all(|port| is_up(&port)) {
+        while Instant::now() < end && !PORTS.iter().all(is_up) {
             sleep(Duration::from_millis(50));
         }
         let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
