@@ -78,7 +78,7 @@ impl Worker {
                 self.lane.credit(tally);
                 self.send_burst(in_port, port, burst, all_places(n), seen.bytes);
             }
-            Some(way @ (Way::Push | Way::Pop | Way::Edit | Way::Fan)) => {
+            Some(way @ (Way::Push | Way::Pop | Way::Edit | Way::Fan | Way::Branch)) => {
                 if way == Way::Fan {
                     self.lane.note_lens(heads.get(..n).unwrap_or_default());
                 }
@@ -262,7 +262,8 @@ impl Worker {
         tally: Tally,
     ) {
         let mut outs = std::mem::take(&mut parted.outs);
-        let mut changed = [Way::Push, Way::Pop, Way::Edit, Way::Fan].map(|way| (way, Parts::new()));
+        let mut changed =
+            [Way::Push, Way::Pop, Way::Edit, Way::Fan, Way::Branch].map(|way| (way, Parts::new()));
         let left = self.track_in_place(view, in_port, burst, parted, &mut outs);
         for (place, slot) in parted.slots.iter().enumerate().filter(|(_, slot)| **slot != NONE) {
             match self.lane.way(*slot) {
@@ -271,6 +272,7 @@ impl Worker {
                 Some(Way::Pop) => add(&mut changed[1].1, *slot, place),
                 Some(Way::Edit) => add(&mut changed[2].1, *slot, place),
                 Some(Way::Fan) => add(&mut changed[3].1, *slot, place),
+                Some(Way::Branch) => add(&mut changed[4].1, *slot, place),
                 _ => {
                     if let Some(flow) = self.lane.flow(*slot) {
                         let one = One { i: place, packets: 0, bytes: 0, tcp_flags: 0 };
@@ -327,6 +329,7 @@ impl Worker {
     ) {
         match way {
             Way::Edit => self.edit_burst(view, in_port, burst, parts),
+            Way::Branch => self.branch_burst(view, in_port, burst, parts, tally),
             Way::Fan => {
                 let lens = *self.lane.lens();
                 self.fan_burst(view, in_port, burst, parts, &lens);

@@ -187,7 +187,7 @@ impl Worker {
     }
 
     /// The megaflow of one packet as it is now, which is credited with it; its key if there is none.
-    fn look_up(&mut self, view: View<'_>, item: &mut Item) -> Result<Arc<Megaflow>, Arc<flow::Flow>> {
+    pub fn look_up(&mut self, view: View<'_>, item: &mut Item) -> Result<Arc<Megaflow>, Arc<flow::Flow>> {
         let mut keys = self.spare_key();
         let (key, len) = (&mut keys[0], item.packet.len() as u64);
         packet::extract(&mut item.packet, &item.meta.for_parser(self.vlan_limit), key);

@@ -23,13 +23,12 @@ use dpif::PortNo;
 use flow::Tunnel;
 use netdev::burst::all_places;
 use packet::BATCH_LEN;
-use shape::Common;
-pub(crate) use shape::{Words, flags_of, set_offsets, words, words_of};
+pub(crate) use shape::{Common, Words, flags_of, set_offsets, words, words_of};
 pub(crate) use shapes::Shape;
 use shapes::{Template, differ};
 pub(crate) use signatures::NONE;
 use signatures::Signatures;
-use slots::{EDITED, ELSEWHERE, FANNED, From, POPPED, PUSHED, Slots, TRACKED};
+use slots::{BRANCHED, EDITED, ELSEWHERE, FANNED, From, POPPED, PUSHED, Slots, TRACKED};
 use std::sync::Arc;
 pub(crate) use wide::Wide;
 
@@ -57,6 +56,10 @@ impl<const N: usize> Run<N> {
     #[inline(always)]
     fn new(words: [u64; N], signature: u64) -> Self {
         Run { words, signature, sum: Sum::default(), slot: NONE }
+    }
+
+    pub fn tcp_flags(&self) -> u16 {
+        self.sum.tcp_flags
     }
 }
 
@@ -105,6 +108,8 @@ pub(crate) enum Way {
     Pop,
     /// It changes headers, and sends.
     Edit,
+    /// It hashes packets and has them go round.
+    Branch,
     /// It sends packets as they came, to any number of ports but one.
     Fan,
     Out(PortNo),
@@ -184,10 +189,28 @@ impl<S: Shape<N>, const N: usize> ShapeLane<S, N> {
     #[inline]
     pub fn look(&mut self, in_port: u32, heads: &[&[u8]], deaths: u32) -> Seen {
         let have_trains = self.runs.len() <= TRAINS_MIN;
-        let mut seen = match have_trains {
+        let seen = match have_trains {
             true => self.sort(in_port, heads),
             false => self.sort_singles(in_port, heads),
         };
+        self.find_slots(in_port, seen, deaths)
+    }
+
+    /// As [`ShapeLane::look`], at packets that are given as places, words and lengths.
+    #[inline]
+    pub fn look_at_words(
+        &mut self,
+        in_port: u32,
+        packets: impl Iterator<Item = (usize, [u64; N], u32)>,
+        deaths: u32,
+    ) -> Seen {
+        let bytes = self.gather(in_port, packets);
+        self.find_slots(in_port, Seen { odd: 0, unknown: 0, bytes }, deaths)
+    }
+
+    /// Finds the slots of the runs that have none.
+    #[inline(always)]
+    fn find_slots(&mut self, in_port: u32, mut seen: Seen, deaths: u32) -> Seen {
         for run in self.runs.iter_mut().filter(|run| run.slot == NONE) {
             run.slot = self.signatures.first(run.signature);
             if let Some(slot) = self.slots.get(run.slot) {
@@ -284,18 +307,28 @@ impl<S: Shape<N>, const N: usize> ShapeLane<S, N> {
     /// As [`Lane::sort`], of a batch that is not expected to have trains: signatures are what packets are compared by first.
     #[inline(always)]
     fn sort_singles(&mut self, in_port: u32, heads: &[&[u8]]) -> Seen {
+        let mut odd = 0;
+        let packets = heads.iter().enumerate().filter_map(|(place, head)| match S::words(head) {
+            Some(w) => Some((place, w, head.len() as u32)),
+            None => {
+                odd |= 1 << place;
+                None
+            }
+        });
+        let bytes = self.gather(in_port, packets);
+        Seen { odd, unknown: 0, bytes }
+    }
+
+    /// Makes runs of packets; returns how many bytes they have.
+    #[inline(always)]
+    fn gather(&mut self, in_port: u32, packets: impl Iterator<Item = (usize, [u64; N], u32)>) -> u64 {
         let ShapeLane { seed, signatures, slots, runs, last, singles, .. } = self;
         let (seed, union) = (*seed, slots.union(in_port).words);
         runs.clear();
         singles.clear();
         last.has_head = false;
-        let (mut odd, mut bytes, mut before) = (0, 0, 0);
-        for (place, head) in heads.iter().enumerate() {
-            let Some(w) = S::words(head) else {
-                odd |= 1 << place;
-                continue;
-            };
-            let len = head.len() as u32;
+        let (mut bytes, mut before) = (0, 0);
+        for (place, w, len) in packets {
             bytes += u64::from(len);
             let one = Alike { frames: 1, bytes: len, flags: S::flags(&w) };
             let signature = S::signature(&seed, in_port, &w, &union);
@@ -312,7 +345,7 @@ impl<S: Shape<N>, const N: usize> ShapeLane<S, N> {
             // A batch has no more runs than packets.
             let _ = runs.try_push(Run { sum, ..Run::new(w, signature) });
         }
-        Seen { odd, unknown: 0, bytes }
+        bytes
     }
 
     /// Has no runs of the batch at hand.
@@ -422,6 +455,20 @@ impl<S: Shape<N>, const N: usize> ShapeLane<S, N> {
         self.learn_from(From::Tunnel(number, tunnel), number, w, flow, deaths, true);
     }
 
+    /// As [`Lane::learn`], of a packet that goes round with `recirc_id`, which `number` stands for together with where it came
+    /// in. Its hash is among its words.
+    pub fn learn_branch(
+        &mut self,
+        number: u32,
+        recirc_id: u32,
+        w: &[u64; N],
+        flow: &Arc<Megaflow>,
+        deaths: u32,
+        keeps: bool,
+    ) {
+        self.learn_from(From::Branch(number, recirc_id), number, w, flow, deaths, keeps);
+    }
+
     fn learn_from(
         &mut self,
         from: From<'_>,
@@ -466,6 +513,7 @@ fn way(out: u32) -> Way {
         POPPED => Way::Pop,
         EDITED => Way::Edit,
         FANNED => Way::Fan,
+        BRANCHED => Way::Branch,
         port => Way::Out(PortNo(port)),
     }
 }

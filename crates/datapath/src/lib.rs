@@ -17,6 +17,7 @@
 mod assign;
 mod attend;
 mod balance;
+mod branch;
 mod cache;
 mod cores;
 mod counter;

@@ -460,6 +460,9 @@ impl Poller {
             if let Some(outers) = &mut self.worker.outers {
                 outers.lane.sweep();
             }
+            if let Some(branches) = &mut self.worker.branches {
+                branches.sweep();
+            }
         }
     }
 

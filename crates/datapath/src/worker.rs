@@ -1,5 +1,6 @@
 //! What a polling thread does with a batch: parse, look up, group by megaflow, act.
 
+use crate::branch::Branches;
 use crate::cache::FlowCache;
 use crate::counter::Counter;
 use crate::ct::Tracking;
@@ -109,6 +110,8 @@ pub(crate) struct Worker {
     pub(crate) trails: Trails,
     /// Known outer headers; none until a burst out of a tunnel comes.
     pub(crate) outers: Option<Box<Outers>>,
+    /// What packets that go round by their hash are; none until one does.
+    pub(crate) branches: Option<Box<Branches>>,
     /// Ports with packets to send.
     pub(crate) dirty: Vec<u32>,
     pub(crate) random: u64,
@@ -169,6 +172,7 @@ impl Worker {
             spare_wide,
             trails: Trails::new(Seed::get().basis()),
             outers: None,
+            branches: None,
             dirty: Vec::new(),
             random: 0x9e37_79b9_7f4a_7c15 ^ u64::from(pmd.unwrap_or(u32::MAX)),
             tracking: Arc::clone(tracking),
@@ -216,6 +220,9 @@ impl Worker {
             }
             if let Some(outers) = &mut self.outers {
                 outers.clear();
+            }
+            if let Some(branches) = &mut self.branches {
+                branches.clear();
             }
         }
     }

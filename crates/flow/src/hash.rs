@@ -23,6 +23,17 @@ pub fn finish(hash: u32, len: u32) -> u32 {
     h ^ h >> 16
 }
 
+/// Addresses, protocol and ports of an IPv4 packet that has ports: [`crate::Flow::hash_5tuple`]. Addresses and both ports
+/// as little-endian loads from the packet.
+#[inline]
+pub fn ipv4_5tuple(src: u32, dst: u32, proto: u8, ports: u32, basis: u32) -> u32 {
+    let words = [src, dst, proto.into(), ports];
+    finish(words.into_iter().fold(basis, add), FIVE_TUPLE)
+}
+
+/// What [`finish`] takes for a length at the end of a hash of addresses, protocol and ports.
+pub(crate) const FIVE_TUPLE: u32 = 42;
+
 pub fn two_words(x: u32, y: u32) -> u32 {
     finish(add(add(x, 0), y), 8)
 }

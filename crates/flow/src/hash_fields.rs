@@ -190,7 +190,6 @@ impl Flow {
 
     /// Addresses, protocol and ports: what takes the place of a network card's RSS hash.
     pub fn hash_5tuple(&self, basis: u32) -> u32 {
-        const ARBITRARY: u32 = 42;
         let mut h = match self.dl_type {
             eth_type::IPV6 => [self.ipv6_src, self.ipv6_dst]
                 .iter()
@@ -198,7 +197,7 @@ impl Flow {
             eth_type::IPV4 | eth_type::ARP => {
                 hash::add(hash::add(basis, self.nw_src.swap_bytes()), self.nw_dst.swap_bytes())
             }
-            _ => return hash::finish(basis, ARBITRARY),
+            _ => return hash::finish(basis, hash::FIVE_TUPLE),
         };
         h = hash::add(h, self.nw_proto.into());
         if matches!(
@@ -208,7 +207,7 @@ impl Flow {
             let ports = u32::from(self.tp_src) << 16 | u32::from(self.tp_dst);
             h = hash::add(h, ports.swap_bytes());
         }
-        hash::finish(h, ARBITRARY)
+        hash::finish(h, hash::FIVE_TUPLE)
     }
 }
 

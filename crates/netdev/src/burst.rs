@@ -77,6 +77,12 @@ pub trait Burst: Send {
         None
     }
 
+    /// What the device made of the packet's addresses and ports (RSS); 0 if it did not.
+    fn rss_hash(&self, place: usize) -> u32 {
+        let _ = place;
+        0
+    }
+
     /// Places of packets whose transport checksums the device has found right, or that do not have them yet.
     fn verified(&self) -> u32 {
         0
@@ -220,6 +226,10 @@ impl Burst for Packets {
 
     fn copy(&mut self, place: usize) -> Option<Packet> {
         self.0.get(place).cloned()
+    }
+
+    fn rss_hash(&self, place: usize) -> u32 {
+        self.0.get(place).map_or(0, |packet| packet.rss_hash)
     }
 
     fn verified(&self) -> u32 {

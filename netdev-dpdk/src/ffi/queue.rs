@@ -585,6 +585,15 @@ impl Burst for FrameBurst {
         Some(unsafe { copy_of(frame) })
     }
 
+    fn rss_hash(&self, place: usize) -> u32 {
+        let Some(frame) = self.frames.get(place).filter(|_| self.filled & (1 << place) != 0) else {
+            return 0;
+        };
+        // SAFETY: the buffer is there and owned by this object. All variants of the union are plain numbers.
+        let (flags, hash) = unsafe { ((**frame).ol_flags, (**frame).__bindgen_anon_2.hash.rss) };
+        if flags & raw::SHIM_RX_RSS_HASH != 0 { hash } else { 0 }
+    }
+
     fn verified(&self) -> u32 {
         let good = |place: &usize| {
             // SAFETY: the buffer is there and owned by this object.

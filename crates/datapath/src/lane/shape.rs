@@ -6,7 +6,7 @@ use flow::{EthAddr, Flow, Mask, Tunnel};
 use packet::{Checksum, Packet};
 
 /// What the key has of a packet of the shape, in five words: addresses, type and TOS; TTL and protocol; IP addresses;
-/// ports and TCP flags. Bytes are where they are on the wire.
+/// ports, TCP flags, and what was added of a hash. Bytes are where they are on the wire.
 pub(crate) type Words = [u64; 5];
 
 /// Ethernet, IPv4 and UDP headers.
@@ -179,6 +179,11 @@ impl Shape<5> for Common {
     #[inline(always)]
     fn kind(_words: &Words) -> u16 {
         0
+    }
+
+    #[inline(always)]
+    fn add_hash(words: &mut Words, hash: u16) {
+        words[4] |= u64::from(hash) << 48;
     }
 
     #[inline(always)]

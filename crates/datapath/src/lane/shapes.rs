@@ -23,6 +23,8 @@ pub(crate) trait Shape<const N: usize>: Sized {
     /// Packets of different kinds have different slots, even if of one megaflow. What is wanted of a kind has it in its
     /// value, too.
     fn kind(words: &[u64; N]) -> u16;
+    /// Puts some bits of a packet's hash, or of its mask, into words that have none.
+    fn add_hash(words: &mut [u64; N], hash: u16);
     /// A hash of the bits that count.
     fn signature(seed: &[u64; 4], in_port: u32, words: &[u64; N], union: &[u64; N]) -> u64;
     fn glance(union: &[u64; N]) -> Self::Glance;
@@ -54,6 +56,22 @@ pub(crate) struct Wanted<const N: usize> {
 }
 
 impl<const N: usize> Wanted<N> {
+    /// Of a megaflow of packets that go round with `recirc_id` and a hash: `None` if it is for others, or looks at more of the hash
+    /// than words have.
+    pub fn of_branch<S: Shape<N>>(key: &Flow, mask: &Mask, recirc_id: u32, kind: u16) -> Option<Self> {
+        if key.recirc_id & mask.recirc_id != recirc_id & mask.recirc_id {
+            return None;
+        }
+        let hash_mask = u16::try_from(mask.dp_hash).ok()?;
+        let (mut key, mut mask) = (key.clone(), mask.clone());
+        let hash = key.dp_hash as u16 & hash_mask;
+        (key.recirc_id, key.dp_hash, mask.recirc_id, mask.dp_hash) = (0, 0, 0, 0);
+        let mut wanted = S::wanted(&key, &mask, None, kind)?;
+        S::add_hash(&mut wanted.mask, hash_mask);
+        S::add_hash(&mut wanted.value, hash);
+        Some(wanted)
+    }
+
     /// `fixed` are the bits of the mask that no word tells, of which all packets of the shape have those of `same`.
     pub fn of(
         key: &Flow,

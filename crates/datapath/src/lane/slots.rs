@@ -1,8 +1,9 @@
 //! Megaflows as the lane knows them.
 
 use super::NONE;
-use super::shapes::{Shape, Union};
+use super::shapes::{Shape, Union, Wanted};
 use crate::PORTS_MAX;
+use crate::branch::Branch;
 use crate::megaflow::{Megaflow, MegaflowStats};
 use crate::trail::Tracks;
 use dpif::Action;
@@ -28,8 +29,10 @@ pub(super) const PUSHED: u32 = u32::MAX - 2;
 pub(super) const POPPED: u32 = u32::MAX - 3;
 /// `out` of a slot whose megaflow changes headers and sends.
 pub(super) const EDITED: u32 = u32::MAX - 4;
-/// `out` of a slot whose megaflow sends packets as they came to any number of ports but one. All of these are no ports.
+/// `out` of a slot whose megaflow sends packets as they came to any number of ports but one.
 pub(super) const FANNED: u32 = u32::MAX - 5;
+/// `out` of a slot whose megaflow hashes packets and has them go round. All of these are no ports.
+pub(super) const BRANCHED: u32 = u32::MAX - 6;
 /// `in_port` of a slot without a megaflow.
 const NOWHERE: u32 = u32::MAX;
 
@@ -41,6 +44,8 @@ pub(crate) enum From<'a> {
     /// A tunnel's outer header with this number, and what it says. Ports and numbers share what counts if they are
     /// the same modulo [`PORTS_MAX`]; no lane has both.
     Tunnel(u32, &'a Tunnel),
+    /// The number of a port of input and the second number, to go round with.
+    Branch(u32, u32),
 }
 
 /// A megaflow; of the common shape, in a cache line.
@@ -159,16 +164,22 @@ impl<S: Shape<N>, const N: usize> Slots<S, N> {
         deaths: u32,
         is_needed: impl Fn(u32) -> bool,
     ) -> u32 {
-        let (in_port, tunnel) = match from {
-            From::Port => (flow.key.in_port, None),
-            From::Tunnel(number, tunnel) => (number, Some(tunnel)),
+        let in_port = match from {
+            From::Port => flow.key.in_port,
+            From::Tunnel(number, _) | From::Branch(number, _) => number,
         };
         let kind = S::kind(w);
         let known = (Arc::as_ptr(flow) as usize, in_port, kind);
         if let Some(at) = self.known.get(&known) {
             return *at;
         }
-        let Some(wanted) = S::wanted(&flow.key, &flow.mask.mask, tunnel, kind) else { return NONE };
+        let (key, mask) = (&flow.key, &flow.mask.mask);
+        let wanted = match from {
+            From::Port => S::wanted(key, mask, None, kind),
+            From::Tunnel(_, tunnel) => S::wanted(key, mask, Some(tunnel), kind),
+            From::Branch(_, recirc_id) => Wanted::of_branch::<S>(key, mask, recirc_id, kind),
+        };
+        let Some(wanted) = wanted else { return NONE };
         let Some(at) = self.free_slot(is_needed) else { return NONE };
         let Some(mask) = self.mask(&wanted.mask) else {
             self.free.push(at);
@@ -181,6 +192,7 @@ impl<S: Shape<N>, const N: usize> Slots<S, N> {
             [Action::TunnelPop(_)] => POPPED,
             _ if flow.push.is_some() => PUSHED,
             _ if flow.fan.is_some() => FANNED,
+            actions if Branch::of(actions).is_some() => BRANCHED,
             actions if Tracks::of(actions).is_some() => TRACKED,
             _ => ELSEWHERE,
         };

@@ -464,6 +464,9 @@ impl Shape<WORDS> for Wide {
         ((words[2] >> 48) as u16).swap_bytes()
     }
 
+    /// (No packets of this shape are looked up by their hash.)
+    fn add_hash(_words: &mut Words, _hash: u16) {}
+
     /// The Ethernet type: a mask may not look at it, and still not ask the same of both versions of IP.
     #[inline(always)]
     fn kind(words: &Words) -> u16 {
