@@ -49,8 +49,17 @@ pub fn add_port(sandbox: &Sandbox, name: &str, devargs: &str, number: u32) {
 
 /// Packets that have left by a port, by its number or name.
 pub fn sent(sandbox: &Sandbox, bridge: &str, port: &str) -> f64 {
+    packets(sandbox, bridge, port, "tx pkts=")
+}
+
+/// Packets that have come in by a port.
+pub fn received(sandbox: &Sandbox, bridge: &str, port: &str) -> f64 {
+    packets(sandbox, bridge, port, "rx pkts=")
+}
+
+fn packets(sandbox: &Sandbox, bridge: &str, port: &str, name: &str) -> f64 {
     let text = sandbox.ofctl(&["dump-ports", bridge, port]);
-    let at = text.split("tx pkts=").nth(1).unwrap();
+    let at = text.split(name).nth(1).unwrap();
     at.split(',').next().unwrap().trim().parse().unwrap()
 }
 
