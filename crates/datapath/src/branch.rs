@@ -208,7 +208,7 @@ impl Worker {
         }
         for (flow, way, bits) in others {
             let left = match way {
-                Some(Way::Edit) => self.edit_wide(in_port, burst, &[(Arc::clone(&flow), bits)]),
+                Some(Way::Edit) => bits & !self.edit_one(in_port, burst, &flow, bits),
                 Some(Way::Fan) if self.fan(view, in_port, burst, &flow, bits, &looks.lens) => 0,
                 _ => bits,
             };

@@ -7,6 +7,7 @@
 use crate::express::{Parts, take};
 use crate::item::Items;
 use crate::lane::WideLane;
+use crate::megaflow::Megaflow;
 use crate::output::{Outs, join};
 use crate::worker::{View, Worker};
 use arrayvec::ArrayVec;
@@ -77,6 +78,15 @@ impl Worker {
                 places(bits & !changed).filter_map(|place| take(burst, in_port, place)).collect();
             self.execute(view, &flow.actions, &mut items, 0);
         }
+    }
+
+    /// As [`Worker::edit_burst`], of one megaflow. Returns the places of packets that were changed and sent; others are left in
+    /// the burst.
+    pub fn edit_one(&mut self, in_port: u32, burst: &mut dyn Burst, flow: &Megaflow, bits: u32) -> u32 {
+        let Some(edit) = flow.edit.as_deref() else { return 0 };
+        let (outs, changed) = change(burst, std::iter::once((edit, bits)));
+        self.send_outs(in_port, burst, &outs);
+        changed
     }
 
     /// As [`Worker::edit_burst`], of the megaflows of a look at packets of the wide shape. Returns the places of those that were

@@ -33,12 +33,14 @@ impl Worker {
         let wide = self.wide.as_mut()?;
         let seen = wide.look(in_port, heads, view.table.deaths());
         let way = wide.only_way().filter(|_| seen.odd | seen.unknown == 0);
-        let way = way.filter(|way| matches!(way, Way::Out(_) | Way::Edit));
+        let way = way.filter(|way| matches!(way, Way::Out(_) | Way::Edit | Way::Fan));
         if way.is_none() {
             if heads.iter().any(|head| words(head).is_some()) {
                 return None;
             }
             self.lane.look_away();
+        }
+        if matches!(way, None | Some(Way::Fan)) {
             self.lane.note_lens(heads);
         }
         Some(Looked { seen, way })
@@ -64,7 +66,10 @@ impl Worker {
             self.wide = Some(wide);
             return self.send_burst(in_port, port, burst, all_places(n), seen.bytes);
         }
-        let changed = self.edit_wide(in_port, burst, &wide);
+        let changed = match way {
+            Way::Fan => self.fan_wide(view, in_port, burst, &wide),
+            _ => self.edit_wide(in_port, burst, &wide),
+        };
         let left = |run: &Run<WORDS>| Some((Arc::clone(wide.flow(run.slot)?), run.sum.places & !changed));
         let left: ArrayVec<_, BATCH_LEN> = match changed == all_places(n) {
             true => ArrayVec::new(),
@@ -82,6 +87,20 @@ impl Worker {
                 self.execute(view, &flow.actions, &mut items, 0);
             }
         }
+    }
+
+    /// Runs the actions of megaflows of the wide lane's look that [`crate::fan::Fan`]; returns the places of packets that are
+    /// done with.
+    fn fan_wide(&mut self, view: View<'_>, in_port: u32, burst: &mut dyn Burst, wide: &WideLane) -> u32 {
+        let (lens, mut done) = (*self.lane.lens(), 0);
+        for run in wide.runs().iter().filter(|run| wide.way(run.slot) == Some(Way::Fan)) {
+            if let Some(flow) = wide.flow(run.slot)
+                && self.fan(view, in_port, burst, flow, run.sum.places, &lens)
+            {
+                done |= run.sum.places;
+            }
+        }
+        done
     }
 
     /// Has the wide lane look at the packets of a burst that are not of the common shape; `None` if that is not worth it.
@@ -125,21 +144,24 @@ impl Worker {
         let (Some(seen), Some(mut wide)) = (looked, self.wide.take()) else { return 0 };
         wide.credit(tally);
         parted.odd_bytes += seen.bytes;
-        let mut has_edits = false;
+        let (mut has_edits, mut has_fans) = (false, false);
         for run in wide.runs().iter().filter(|run| run.slot != NONE) {
             parted.hits += u64::from(run.sum.packets);
             match (wide.way(run.slot), wide.flow(run.slot)) {
                 (Some(Way::Out(port)), _) => add_out(&mut parted.outs, port, run.sum.places),
                 (Some(Way::Edit), _) => has_edits = true,
+                (Some(Way::Fan), _) => has_fans = true,
                 (_, Some(flow)) => parted.hold_all_wide(in_port, burst, run.sum.places, flow),
                 _ => {}
             }
         }
-        if has_edits {
-            let changed = self.edit_wide(in_port, burst, &wide);
-            for run in wide.runs().iter().filter(|run| wide.way(run.slot) == Some(Way::Edit)) {
+        if has_edits || has_fans {
+            let changed = if has_edits { self.edit_wide(in_port, burst, &wide) } else { 0 };
+            let done = changed | if has_fans { self.fan_wide(view, in_port, burst, &wide) } else { 0 };
+            let is_such = |run: &&Run<WORDS>| matches!(wide.way(run.slot), Some(Way::Edit | Way::Fan));
+            for run in wide.runs().iter().filter(is_such) {
                 if let Some(flow) = wide.flow(run.slot) {
-                    parted.hold_all_wide(in_port, burst, run.sum.places & !changed, flow);
+                    parted.hold_all_wide(in_port, burst, run.sum.places & !done, flow);
                 }
             }
         }

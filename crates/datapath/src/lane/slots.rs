@@ -188,10 +188,10 @@ impl<S: Shape<N>, const N: usize> Slots<S, N> {
         let out = match flow.actions.as_slice() {
             [Action::Output(port)] => port.0,
             _ if flow.edit.is_some() => EDITED,
+            _ if flow.fan.is_some() => FANNED,
             _ if !S::HAS_WAYS => ELSEWHERE,
             [Action::TunnelPop(_)] => POPPED,
             _ if flow.push.is_some() => PUSHED,
-            _ if flow.fan.is_some() => FANNED,
             actions if Branch::of(actions).is_some() => BRANCHED,
             actions if Tracks::of(actions).is_some() => TRACKED,
             _ => ELSEWHERE,
