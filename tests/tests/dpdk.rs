@@ -208,6 +208,39 @@ fn metered_packets_are_sent_to_several_ports() {
     assert!(tagged.iter().all(|frame| frame[12..14] == [0x81, 0] && sent.contains(&bare(frame))));
 }
 
+/// Headers are changed in the buffers that packets came in.
+#[test]
+fn packets_leave_with_the_headers_that_rules_set() {
+    let Some(_alone) = ready() else { return };
+    let sandbox = start(daemon_binary());
+    sandbox.vsctl(&["set", "Open_vSwitch", ".", "other_config:stats-update-interval=5000"]);
+    let came: BTreeSet<Vec<u8>> = captured(Path::new(&capture(&sandbox, FRAMES))).into_iter().collect();
+    let tag = [0x81, 0, 0, 10];
+    let tagged = |f: &Vec<u8>| [&f[..12], &tag, &f[12..]].concat();
+    // One hop less is 0x0100 more in a checksum.
+    let routed =
+        |f: &Vec<u8>| [&[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8], &f[12..22], &[63, 17, 1, 0], &f[26..]].concat();
+    let route = "mod_dl_src:02:00:00:00:00:08,mod_dl_dst:02:00:00:00:00:09,dec_ttl";
+    let cases: [(String, &dyn Fn(&Vec<u8>) -> Vec<u8>); 3] = [
+        ("push_vlan:0x8100,set_field:4106->vlan_vid".to_owned(), &tagged),
+        (route.to_owned(), &routed),
+        (format!("{route},push_vlan:0x8100,set_field:4106->vlan_vid"), &|f| tagged(&routed(f))),
+    ];
+    for (round, (actions, wanted)) in (1..).zip(cases) {
+        let path = sandbox.path(&format!("changed{round}.pcap"));
+        let device = format!("net_pcap{round},tx_pcap={}", path.display());
+        assert_eq!(add(&sandbox, "out", &device, &["ofport_request=2"]), "[]");
+        let rule = format!("ip,in_port=1,actions={actions},output:2");
+        sandbox.ofctl(&["-OOpenFlow13", "add-flow", "br0", &rule]);
+        let device = format!("net_pcap{},rx_pcap={},infinite_rx=1", 10 + round, capture(&sandbox, FRAMES));
+        assert_eq!(add(&sandbox, "in", &device, &["ofport_request=1"]), "[]");
+        sandbox.until("packets leave", || sandbox.statistic("out", "tx_packets") > 1000);
+        sandbox.vsctl(&["del-port", "br0", "in", "--", "del-port", "br0", "out"]);
+        let left: BTreeSet<Vec<u8>> = captured(&path).into_iter().collect();
+        assert_eq!(left, came.iter().map(wanted).collect(), "{actions}");
+    }
+}
+
 #[test]
 fn queues_descriptors_and_mtu_are_what_is_asked_for() {
     let Some(_alone) = ready() else { return };
