@@ -209,7 +209,7 @@ fn metered_packets_are_sent_to_several_ports() {
 }
 
 /// What becomes of a frame.
-type Change = dyn Fn(&Vec<u8>) -> Vec<u8>;
+type Change<'a> = dyn Fn(&Vec<u8>) -> Vec<u8> + 'a;
 
 /// Headers are changed in the buffers that packets came in.
 #[test]
@@ -224,7 +224,7 @@ fn packets_leave_with_the_headers_that_rules_set() {
     let routed =
         |f: &Vec<u8>| [&[2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 8], &f[12..22], &[63, 17, 1, 0], &f[26..]].concat();
     let route = "mod_dl_src:02:00:00:00:00:08,mod_dl_dst:02:00:00:00:00:09,dec_ttl";
-    let cases: [(String, &Change); 3] = [
+    let cases: [(String, &Change<'_>); 3] = [
         ("push_vlan:0x8100,set_field:4106->vlan_vid".to_owned(), &tagged),
         (route.to_owned(), &routed),
         (format!("{route},push_vlan:0x8100,set_field:4106->vlan_vid"), &|f| tagged(&routed(f))),
