@@ -6,7 +6,7 @@ use crate::port::Shared;
 use crate::ring::Violation;
 use crate::vring::Vring;
 use arrayvec::ArrayVec;
-use netdev::burst::{all_places, places, send_as_batch};
+use netdev::burst::{all_places, places, send_as_batch, send_copies_as_batch};
 use netdev::{Burst, TxOutcome, TxQueue, steering};
 use packet::{BATCH_LEN, Batch, Packet, checksum, gso};
 use std::sync::Arc;
@@ -196,11 +196,21 @@ impl TxQueue for VhostTx {
     #[inline]
     fn send_burst(&mut self, burst: &mut dyn Burst, bits: u32) -> TxOutcome {
         match burst.as_any().downcast_mut::<Frames>() {
-            Some(frames) if frames.are_lent(bits) => match self.send_frames(frames, bits) {
+            Some(frames) if frames.are_lent(bits) => match self.send_frames(frames, bits, false) {
                 Some(outcome) => outcome,
                 None => send_as_batch(self, burst, bits),
             },
             _ => send_as_batch(self, burst, bits),
+        }
+    }
+
+    fn send_copies(&mut self, burst: &mut dyn Burst, bits: u32) -> TxOutcome {
+        match burst.as_any().downcast_mut::<Frames>() {
+            Some(frames) if frames.are_lent(bits) => match self.send_frames(frames, bits, true) {
+                Some(outcome) => outcome,
+                None => send_copies_as_batch(self, burst, bits),
+            },
+            _ => send_copies_as_batch(self, burst, bits),
         }
     }
 }
@@ -260,34 +270,37 @@ impl VhostTx {
     }
 
     /// Sends frames of another guest without making packets of them; `None` if one is too long, the guest does not take
-    /// what is left to be done, or no ring runs.
+    /// what is left to be done, or no ring runs. Those that `stay` are lent as before.
     #[inline]
-    fn send_frames(&mut self, frames: &mut Frames, bits: u32) -> Option<TxOutcome> {
+    fn send_frames(&mut self, frames: &mut Frames, bits: u32, stay: bool) -> Option<TxOutcome> {
         let max = self.shared.mtu.load(Relaxed) + FRAME_OVERHEAD as u32;
         if !frames.fit(bits, max) {
             return None;
         }
         self.refresh();
         if !self.is_steered() {
-            return self.send_frames_on(self.ring?, frames, bits);
+            return self.send_frames_on(self.ring?, frames, bits, stay);
         }
         let mut sum = TxOutcome::default();
         let mut left = bits;
         for (ring, bits) in self.by_hash(frames, bits)? {
-            if let Some(outcome) = self.send_frames_on(ring, frames, bits) {
+            if let Some(outcome) = self.send_frames_on(ring, frames, bits, stay) {
                 left &= !bits;
                 sum += outcome;
             }
         }
         if left != 0 {
-            sum += send_as_batch(self, frames, left);
+            sum += match stay {
+                true => send_copies_as_batch(self, frames, left),
+                false => send_as_batch(self, frames, left),
+            };
         }
         Some(sum)
     }
 
     /// As [`VhostTx::send_frames`], on this ring; `None` also if its driver does not take what is left to be done.
     #[inline]
-    fn send_frames_on(&self, index: usize, frames: &mut Frames, bits: u32) -> Option<TxOutcome> {
+    fn send_frames_on(&self, index: usize, frames: &mut Frames, bits: u32, stay: bool) -> Option<TxOutcome> {
         let shared = &*self.shared;
         let slot = shared.slots.get(index).filter(|_| shared.is_usable())?;
         let mut ring = slot.ring.lock();
@@ -314,7 +327,9 @@ impl VhostTx {
         }
         outcome.dropped_bytes +=
             left.iter().map(|place| frames.shown_at(usize::from(*place)).1 as u64).sum::<u64>();
-        frames.sent(bits);
+        if !stay {
+            frames.sent(bits);
+        }
         Some(outcome)
     }
 }

@@ -128,3 +128,32 @@ fn packets_choose_their_queue_by_their_hash() {
         assert_eq!(batch.len(), 0);
     }
 }
+
+#[test]
+fn frames_that_stay_are_sent_twice() {
+    for by_hash in [false, true] {
+        let mut ports = [Port::new(), Port::new()];
+        let (memory, _) = memory();
+        let mut sender = Driver::within(memory, 0..MEMORY, 64, false, FEATURES);
+        let mut source = sender.device();
+        for flow in 0..FLOWS {
+            assert!(sender.send([0; 12], &udp(flow, 1), &[], false));
+        }
+        let mut frames = Frames::default();
+        source.receive_frames(&mut frames, &mut RxCount::default()).expect("good guest");
+        for (port, stays) in ports.iter_mut().zip([true, false]) {
+            port.offer();
+            port.shared.by_hash.store(by_hash, Relaxed);
+            let mut tx = VhostTx::new(port.shared.clone(), 0);
+            let outcome = match stays {
+                true => tx.send_copies(&mut frames, all_places(FLOWS.into())),
+                false => tx.send_burst(&mut frames, all_places(FLOWS.into())),
+            };
+            assert_eq!((outcome.sent, outcome.dropped()), (FLOWS.into(), 0));
+            assert_eq!(frames.are_lent(1), stays);
+        }
+        let [first, second] = ports.each_mut().map(Port::arrived);
+        assert_eq!(first, second);
+        assert_eq!(first.iter().map(Vec::len).sum::<usize>(), FLOWS.into());
+    }
+}

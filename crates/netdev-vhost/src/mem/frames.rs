@@ -447,6 +447,17 @@ impl Burst for Frames {
         }
     }
 
+    fn can_copy(&self) -> bool {
+        true
+    }
+
+    fn copy(&mut self, place: usize) -> Option<Packet> {
+        if self.lent.checked_shr(place as u32).is_some_and(|lent| lent & 1 != 0) {
+            return self.packet_of(place);
+        }
+        self.packets.iter().find(|(at, _)| *at == place).map(|(_, packet)| packet.clone())
+    }
+
     #[inline]
     fn unfinished(&self) -> u32 {
         self.unfinished_places()

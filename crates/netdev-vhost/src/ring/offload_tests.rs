@@ -270,6 +270,8 @@ proptest! {
                 unfinished |= u32::from(is_unfinished) << place;
                 let of_frame: Vec<Offload> = frames.unfinished_at(1 << place).copied().collect();
                 prop_assert_eq!(of_frame, if is_unfinished { vec![packet.offload] } else { vec![] });
+                let copy = frames.copy(place).expect("lent");
+                prop_assert_eq!((copy.data(), copy.offload), (packet.data(), packet.offload));
                 if taken & (1 << place) != 0 {
                     let own = frames.take(place).expect("lent");
                     prop_assert_eq!((own.data(), own.offload), (packet.data(), packet.offload));
