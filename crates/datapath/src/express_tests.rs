@@ -493,3 +493,28 @@ fn unfinished_packets_are_finished_for_devices_that_do_not() {
         assert_eq!((stats.stats.packets, stats.stats.bytes), (9, 9 * 60));
     }
 }
+
+/// What the wide lane has learnt stays, whatever its packets are to do.
+#[test]
+fn packets_of_the_wide_shape_are_looked_up_once() {
+    let frame = |proto: u8| {
+        let mut f =
+            vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, proto, 0, 0];
+        f.resize(60, 0xab);
+        f
+    };
+    let mut mask = Mask::NONE;
+    (mask.in_port, mask.nw_proto) = (u32::MAX, 0xff);
+    for what in 0..LISTS {
+        let mut rig = Rig::new();
+        for proto in [47, 50] {
+            let what = if proto == 47 { what } else { 5 };
+            assert!(rig.put(PutMode::Create, &key_of(&frame(proto)), &mask, what, Ufid(proto.into())));
+        }
+        for round in 0..4 {
+            let hits = rig.worker.stats.table_hits.get();
+            rig.burst(&[frame(47), frame(50), frame(47)], true, 0);
+            assert_eq!(rig.worker.stats.table_hits.get() == hits, round > 0, "list {what}, round {round}");
+        }
+    }
+}

@@ -56,10 +56,12 @@ impl Worker {
         tally: Tally,
     ) {
         let (n, seen) = (burst.len(), looked.seen);
-        let (Some(way), Some(wide)) = (looked.way, self.wide.take()) else {
+        let Some(way) = looked.way else {
             let odd = Seen { odd: all_places(n), ..Seen::default() };
             return self.receive_mixed(view, in_port, burst, odd, Some(seen), tally);
         };
+        // It has looked, so it is there.
+        let wide = self.take_wide();
         self.count_received(in_port, seen.bytes, n as u64);
         wide.credit(tally);
         if let Way::Out(port) = way {
@@ -141,7 +143,8 @@ impl Worker {
         parted: &mut Parted,
     ) -> u32 {
         let looked = looked.or_else(|| self.look_at_others(view, in_port, burst, odd));
-        let (Some(seen), Some(mut wide)) = (looked, self.wide.take()) else { return 0 };
+        let Some(seen) = looked else { return 0 };
+        let mut wide = self.take_wide();
         wide.credit(tally);
         parted.odd_bytes += seen.bytes;
         let (mut has_edits, mut has_fans) = (false, false);
