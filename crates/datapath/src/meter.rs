@@ -8,7 +8,7 @@ use crate::drops::DropCause;
 use crate::item::Items;
 use crate::worker::{View, Worker};
 use dpif::{DpifError, DropBand, MeterCount, MeterLimits, MeterSpec, MeterStats, RateUnit};
-use netdev::burst::places;
+use netdev::burst::{all_places, places};
 use packet::BATCH_LEN;
 use parking_lot::Mutex;
 use quiescent::{Domain, Guard, Shared, Table};
@@ -63,29 +63,43 @@ impl Band {
     fn take(&self, costs: &[u64], now_ms: u64) -> u32 {
         let now = now_ms.saturating_mul(TICKS_PER_MS);
         let limit = now.saturating_add(self.depth);
+        let alike = costs.first().filter(|first| costs.iter().all(|cost| cost == *first));
+        let alike = alike.map(|cost| ticks(*cost, self.rate));
         let mut known = self.full_at.load(Relaxed);
         loop {
-            let mut full_at = known.max(now);
-            let mut exceeding = 0;
-            // Most packets cost what the one before did.
-            let (mut last, mut time) = (0, 0);
-            for (i, cost) in costs.iter().enumerate() {
-                if *cost != last {
-                    (last, time) = (*cost, ticks(*cost, self.rate));
-                }
-                let after = full_at.saturating_add(time);
-                if after <= limit {
-                    full_at = after;
-                } else {
-                    exceeding |= 1 << i;
-                }
-            }
+            let full_at = known.max(now);
+            let (full_at, exceeding) = match alike {
+                Some(time) => fill_alike(full_at, limit, time, costs.len()),
+                None => fill(full_at, limit, costs.iter().map(|cost| ticks(*cost, self.rate))),
+            };
             match self.full_at.compare_exchange_weak(known, full_at, Relaxed, Relaxed) {
                 Ok(_) => return exceeding,
                 Err(other) => known = other,
             }
         }
     }
+}
+
+/// Fills a bucket that is full at `full_at`, and may be at `limit`, with packets whose tokens take some time each to come. When
+/// it will be full then, and the packets that found no room as bits.
+fn fill(mut full_at: u64, limit: u64, times: impl Iterator<Item = u64>) -> (u64, u32) {
+    let mut exceeding = 0;
+    for (i, time) in times.enumerate() {
+        let after = full_at.saturating_add(time);
+        if after <= limit {
+            full_at = after;
+        } else {
+            exceeding |= 1 << i;
+        }
+    }
+    (full_at, exceeding)
+}
+
+/// As [`fill`], with `n` packets that are alike: the first ones find room.
+fn fill_alike(full_at: u64, limit: u64, time: u64, n: usize) -> (u64, u32) {
+    let Some(room) = limit.checked_sub(full_at) else { return (full_at, all_places(n)) };
+    let fitting = room.checked_div(time).map_or(n, |fitting| n.min(usize::try_from(fitting).unwrap_or(n)));
+    (full_at + time * fitting as u64, all_places(n) & !all_places(fitting))
 }
 
 /// How long tokens take to come.
@@ -316,6 +330,19 @@ mod tests {
             let costs: Vec<_> = arrivals.iter().map(|(at, len)| (*at, len * 8)).collect();
             let ours: Vec<bool> = arrivals.iter().map(|(at, len)| m.run(&[*len], *at) == 0).collect();
             prop_assert_eq!(ours, oracle(rate.into(), burst.into(), &costs));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn packets_that_are_alike_fill_as_others(
+            full_at in 0u64..100, limit in 0u64..2_000, time in 0u64..100, n in 0usize..=BATCH_LEN, far in any::<bool>(),
+        ) {
+            let (full_at, limit) = if far { (u64::MAX - full_at, u64::MAX - limit / 20) } else { (full_at, limit) };
+            prop_assert_eq!(
+                fill_alike(full_at, limit, time, n),
+                fill(full_at, limit, std::iter::repeat_n(time, n))
+            );
         }
     }
 
