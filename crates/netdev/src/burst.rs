@@ -112,8 +112,9 @@ pub trait Burst: Send {
     }
 
     /// Sets those of `frames` at the places `bits` to packets of the shapes that [`Burst::heads`] shows: all of a packet's
-    /// bytes, or its head ([`head_len`]), for them to be changed. Returns the places of those packets; others stay as they are, as do
-    /// all that [`Burst::unfinished`] names. What the device found out about them is forgotten.
+    /// bytes, or its head ([`head_len`]), for them to be changed. Returns the places of those packets; others stay as they are. What the
+    /// device found out about them is forgotten. Of those that [`Burst::unfinished`] names, nothing is to be changed that a
+    /// transport checksum has in it.
     fn edit<'a>(&'a mut self, bits: u32, frames: &mut Frames<'a>) -> u32 {
         let _ = (bits, frames);
         0

@@ -180,6 +180,11 @@ impl Rewrite {
         self.tagging
     }
 
+    /// Whether something is set that transport checksums have in them.
+    pub fn moves(&self) -> bool {
+        self.moves
+    }
+
     /// Whether a frame is one that can be changed; where its headers are. (One that is to lose a tag which it has not got
     /// stays as it is.)
     #[inline]

@@ -207,7 +207,7 @@ struct TapTx {
 impl TxQueue for TapTx {
     fn send(&mut self, batch: &mut Batch) -> TxOutcome {
         let mut outcome = TxOutcome::default();
-        for packet in batch.iter() {
+        for (n, packet) in batch.iter().enumerate() {
             let header = virtio::encode(packet);
             let vectors = &[IoSlice::new(&header), IoSlice::new(packet.data())];
             // A device that is down refuses with EIO; our own idea of its state could be out of date.
@@ -216,6 +216,11 @@ impl TxQueue for TapTx {
                 Ok(_) => {
                     outcome.dropped_too_big += 1;
                     outcome.dropped_bytes += packet.len() as u64;
+                }
+                Err(e) if e.raw_os_error() == Some(libc::EIO) => {
+                    // The others need not ask.
+                    outcome.refuse(&e, batch.get(n..).unwrap_or_default());
+                    break;
                 }
                 Err(e) => outcome.refuse(&e, std::slice::from_ref(packet)),
             }

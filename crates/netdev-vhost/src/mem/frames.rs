@@ -511,7 +511,7 @@ impl Burst for Frames {
 
     /// What is changed is the copied head; packets are changed as such.
     fn edit<'a>(&'a mut self, bits: u32, frames: &mut netdev::burst::Frames<'a>) -> u32 {
-        let mut edited = bits & self.lent & !self.unfinished_places();
+        let mut edited = bits & self.lent;
         self.specials.forget(edited);
         // One may be for a group now, or no longer.
         self.alike = None;

@@ -17,7 +17,7 @@ pub(crate) fn rewrite_frames(burst: &mut (impl Burst + ?Sized), parts: &mut [Par
             let head = heads[place];
             // What is lent is no less than that.
             let own = if is_whole { head.len() } else { head_len(head).min(head.len()) };
-            if unfinished & (1 << place) != 0
+            if unfinished & (1 << place) != 0 && part.how.moves()
                 || tagging == Tagging::Pop && !can_pop
                 || part.how.layout(&head[..own]).is_none()
             {
