@@ -75,7 +75,14 @@ impl Worker {
         parts: &Parts,
         lens: &[u32; BATCH_LEN],
     ) {
+        let mut merged = Parts::new();
         for (slot, bits) in parts {
+            match merged.iter_mut().rev().find(|(known, _)| known == slot) {
+                Some((_, all)) => *all |= bits,
+                None => merged.push((*slot, *bits)),
+            }
+        }
+        for (slot, bits) in &merged {
             let Some(flow) = self.lane.flow(*slot).cloned() else { continue };
             if !self.fan(view, in_port, burst, &flow, *bits, lens) {
                 let mut items: Items =

@@ -85,11 +85,9 @@ impl Band {
 fn fill(mut full_at: u64, limit: u64, times: impl Iterator<Item = u64>) -> (u64, u32) {
     let mut exceeding = 0;
     for (i, time) in times.enumerate() {
-        let after = full_at.saturating_add(time);
-        if after <= limit {
-            full_at = after;
-        } else {
-            exceeding |= 1 << i;
+        match full_at.checked_add(time).filter(|after| *after <= limit) {
+            Some(after) => full_at = after,
+            None => exceeding |= 1 << i,
         }
     }
     (full_at, exceeding)

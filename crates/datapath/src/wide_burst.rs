@@ -95,11 +95,18 @@ impl Worker {
     /// done with.
     fn fan_wide(&mut self, view: View<'_>, in_port: u32, burst: &mut dyn Burst, wide: &WideLane) -> u32 {
         let (lens, mut done) = (*self.lane.lens(), 0);
+        // A megaflow has a slot for each kind of packets; they leave in their order all the same.
+        let mut flows = ArrayVec::<(&Arc<Megaflow>, u32), BATCH_LEN>::new();
         for run in wide.runs().iter().filter(|run| wide.way(run.slot) == Some(Way::Fan)) {
-            if let Some(flow) = wide.flow(run.slot)
-                && self.fan(view, in_port, burst, flow, run.sum.places, &lens)
-            {
-                done |= run.sum.places;
+            let Some(flow) = wide.flow(run.slot) else { continue };
+            match flows.iter_mut().rev().find(|(known, _)| Arc::ptr_eq(known, flow)) {
+                Some((_, bits)) => *bits |= run.sum.places,
+                None => flows.push((flow, run.sum.places)),
+            }
+        }
+        for (flow, bits) in flows {
+            if self.fan(view, in_port, burst, flow, bits, &lens) {
+                done |= bits;
             }
         }
         done
@@ -148,12 +155,14 @@ impl Worker {
         wide.credit(tally);
         parted.odd_bytes += seen.bytes;
         let (mut has_edits, mut has_fans) = (false, false);
+        // Those of a megaflow that the lane does not know yet are to leave in their order.
+        let all_known = seen.unknown == 0;
         for run in wide.runs().iter().filter(|run| run.slot != NONE) {
             parted.hits += u64::from(run.sum.packets);
             match (wide.way(run.slot), wide.flow(run.slot)) {
                 (Some(Way::Out(port)), _) => add_out(&mut parted.outs, port, run.sum.places),
-                (Some(Way::Edit), _) => has_edits = true,
-                (Some(Way::Fan), _) => has_fans = true,
+                (Some(Way::Edit), _) if all_known => has_edits = true,
+                (Some(Way::Fan), _) if all_known => has_fans = true,
                 (_, Some(flow)) => parted.hold_all_wide(in_port, burst, run.sum.places, flow),
                 _ => {}
             }
